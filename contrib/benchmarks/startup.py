@@ -1,0 +1,226 @@
+"""How long Minions takes to import, to start and stop components, and to go on after kill -9 with messages waiting."""
+
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import attrs
+
+from bench import cli, disk
+from bench.child import Request, RunFailed, environment, in_child
+from bench.samples import Sample, Spread, ratios, spread, values
+from bench.table import short, table
+
+_ROUNDS, _WAITING, _QUICK_WAITING = 7, 100_000, 2_000
+_BARE = "python"
+_EXAMPLES = """  python startup.py                         everything: about two minutes
+  python startup.py --quick                 does everything work? a few seconds
+  python startup.py --only 'import-*' --rounds 21
+  python startup.py --only resume --waiting 1000000
+"""
+
+
+@attrs.frozen
+class Figure:
+    """One figure of a case: what it is called, its unit, how many of the unit make one, what is asked of it."""
+
+    case: str
+    key: str
+    title: str
+    unit: str
+    factor: float = 1.0
+    at_most: float | None = None
+
+
+_MS = ("ms", 1e3)
+FIGURES = [
+    Figure(_BARE, "seconds", "python, nothing imported", *_MS),
+    Figure("import-peers", "seconds", "import attrs, cattrs", *_MS),
+    Figure("import-minions", "seconds", "from minions import System", *_MS, at_most=120),
+    Figure("idle-1", "start_s", "1 idle component: start", *_MS),
+    Figure("idle-1", "stop_s", "1 idle component: stop", *_MS),
+    Figure("idle-100", "start_s", "100 idle components: start", *_MS),
+    Figure("idle-100", "stop_s", "100 idle components: stop", *_MS),
+    Figure("idle-1000", "start_s", "1,000 idle components: start", *_MS, at_most=1_000),
+    Figure("idle-1000", "stop_s", "1,000 idle components: stop", *_MS),
+    Figure("idle-1000", "size_bytes", "1,000 idle components: resident memory each", "KB", 1e-3, at_most=60),
+    Figure("idle-1000", "cpu_ratio", "1,000 idle components: of one core", "%", 100, at_most=1),
+    Figure("resume", "first_s", "resume after kill -9: to the first message", *_MS, at_most=1_000),
+    Figure("resume", "all_s", "resume after kill -9: to the last, committed", *_MS),
+]
+_NAMES = list(dict.fromkeys(figure.case for figure in FIGURES))
+_IMPORTS = {_BARE: "pass", "import-peers": "import attrs, cattrs", "import-minions": "from minions import System"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = cli.parser(__doc__ or "", _EXAMPLES)
+    parser.add_argument(
+        "--waiting",
+        type=int,
+        metavar="N",
+        help=f"messages that wait when the process is killed (default: {_WAITING:,})",
+    )
+    options = parser.parse_args(arguments)
+    if options.list:
+        print("\n".join(table(["name", "what", "unit"], [[each.case, each.title, each.unit] for each in FIGURES])))
+        return cli.OK
+    cli.output_checked(parser, options)
+    if options.waiting is not None and options.waiting < 1:
+        parser.error("--waiting must be 1 or more")
+    names = cli.chosen(parser, _NAMES, options.only)
+    with disk.fresh_folder(options.folder or disk.real_disk()) as folder:
+        return _measure(names, options, folder)
+
+
+def _measure(names: Sequence[str], options: Namespace, folder: Path) -> int:
+    rounds = options.rounds or (1 if options.quick else _ROUNDS)
+    facts = cli.environment(folder, ["minions-runtime", "attrs", "cattrs"])
+    runs = Runs(folder, options)
+    measured = cli.measure(names, rounds, options.seed, runs.run, _described)
+    if options.csv is not None:
+        _write_csv(options.csv, measured.samples)
+    if options.plot is not None:
+        _draw(options.plot, measured.samples, facts)
+    if options.json:
+        cli.print_json(_as_dict(measured, facts, rounds, options))
+    else:
+        print("\n".join(_lines(measured.samples, facts, rounds, runs.waiting)))
+    cli.print_problems(measured.problems)
+    return measured.exit_code
+
+
+@attrs.define
+class Runs:
+    """Runs the cases, each in a fresh process."""
+
+    folder: Path
+    options: Namespace
+    _killed: Path | None = None  # what a killed process left, made once and copied for each run
+
+    @property
+    def waiting(self) -> int:
+        waiting: int = self.options.waiting or (_QUICK_WAITING if self.options.quick else _WAITING)
+        return waiting
+
+    def run(self, name: str) -> Mapping[str, float]:
+        if name in _IMPORTS:
+            return _import_time(_IMPORTS[name])
+        if name == "resume":
+            return self._resume()
+        return self._in_child("peers.minions_startup:idle", int(name.removeprefix("idle-")))
+
+    def _in_child(self, target: str, size: int, left: Path | None = None) -> dict[str, float]:
+        with disk.fresh_folder(self.folder) as own:
+            if left is not None:
+                shutil.copytree(left, own / "measured")
+            return in_child(Request(target, size, str(own), timeout_s=self.options.timeout))
+
+    def _resume(self) -> dict[str, float]:
+        if self._killed is None:
+            own = self.folder / "killed"
+            own.mkdir()
+            request = Request("peers.minions_startup:fill", self.waiting, str(own), timeout_s=self.options.timeout)
+            in_child(request, killed=True)
+            self._killed = own / "measured"
+        return self._in_child("peers.minions_startup:resume", self.waiting, self._killed)
+
+
+def _import_time(statement: str) -> dict[str, float]:
+    """The life of an interpreter that does nothing else; a first one, not counted, leaves the byte code behind."""
+    _interpret(statement)
+    start = perf_counter()
+    _interpret(statement)
+    return {"seconds": perf_counter() - start}
+
+
+def _interpret(statement: str) -> None:
+    command = [sys.executable, "-c", statement]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RunFailed(done.stderr.strip())
+
+
+def _of(figure: Figure) -> Callable[[Sample], float]:
+    return lambda sample: sample.figures[figure.key] * figure.factor
+
+
+def _spreads(samples: Sequence[Sample]) -> dict[Figure, Spread]:
+    found = {figure: spread(list(values(samples, figure.case, _of(figure)).values())) for figure in FIGURES}
+    return {figure: each for figure, each in found.items() if each is not None}
+
+
+def _against_bare(samples: Sequence[Sample], figure: Figure) -> Spread | None:
+    if figure.case not in _IMPORTS:
+        return None
+    return ratios(values(samples, figure.case, _of(figure)), values(samples, _BARE, _of(figure)))
+
+
+def _described(sample: Sample) -> str:
+    return ", ".join(f"{short(_of(figure)(sample))} {figure.unit}" for figure in FIGURES if figure.case == sample.name)
+
+
+def _lines(samples: Sequence[Sample], facts: Mapping[str, Any], rounds: int, waiting: int) -> list[str]:
+    rows = []
+    for figure, found in _spreads(samples).items():
+        bare = _against_bare(samples, figure)
+        verdict = "" if figure.at_most is None else "met" if found.median <= figure.at_most else "missed"
+        rows.append(
+            [
+                f"{figure.case:<15} {figure.title}",
+                f"{short(found.median)} {figure.unit}",
+                f"{short(found.low)} .. {short(found.high)}",
+                short(bare.median if bare else None),
+                "-" if figure.at_most is None else f"at most {figure.at_most:,g}",
+                verdict,
+            ]
+        )
+    return [
+        *cli.environment_lines(facts),
+        f"{rounds} rounds, {waiting:,} messages wait at the kill; medians, ratios taken within each round",
+        "",
+        *table(["startup", "median", "low .. high", f"x {_BARE}", "asked", ""], rows),
+    ]
+
+
+def _as_dict(measured: cli.Measured, facts: Mapping[str, Any], rounds: int, options: Namespace) -> dict[str, Any]:
+    return {
+        "environment": facts,
+        "options": {"rounds": rounds, "seed": options.seed, "quick": options.quick},
+        "figures": [
+            {
+                "case": figure.case,
+                "title": figure.title,
+                "unit": figure.unit,
+                **attrs.asdict(found),
+                "at_most": figure.at_most,
+                "met": None if figure.at_most is None else found.median <= figure.at_most,
+            }
+            for figure, found in _spreads(measured.samples).items()
+        ],
+        "problems": measured.problems,
+        "interrupted": measured.interrupted,
+    }
+
+
+def _write_csv(path: Path, samples: Sequence[Sample]) -> None:
+    rows = [
+        [sample.round_number, sample.position, sample.name, figure.title, f"{_of(figure)(sample):.4f}", figure.unit]
+        for sample in samples
+        for figure in FIGURES
+        if figure.case == sample.name and not sample.problem
+    ]
+    cli.write_csv(path, ["round", "position", "name", "figure", "value", "unit"], rows)
+
+
+def _draw(path: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) -> None:
+    bars = [(figure.title, found) for figure, found in _spreads(samples).items() if figure.unit == "ms"]
+    cli.draw(path, f"Starting, {facts['python']}", "milliseconds", {"": bars})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Minions: long-lived components in managed threads, with lifecycle, supervision and durable state, in one process."""
+
+from minions.errors import (
+    CannotDecode,
+    CannotEncode,
+    CannotStore,
+    CodecError,
+    CommitFailed,
+    CommitTimeout,
+    DeclarationError,
+    InboxEmpty,
+    InboxFull,
+    MessageRefused,
+    MinionsError,
+    StaleComponent,
+    StopRequested,
+    StoreDamaged,
+    StoreError,
+    StoreLocked,
+    StoreTooNew,
+    StoreUnusable,
+    SystemFailed,
+    TopologyError,
+    UnitTooLarge,
+    UsageError,
+)
+from minions.model.component import Component
+from minions.model.policy import Backoff, Restart, Retry
+from minions.model.ports import Inbox, Outbox, State
+from minions.system import System
+
+__all__ = [
+    "Backoff",
+    "CannotDecode",
+    "CannotEncode",
+    "CannotStore",
+    "CodecError",
+    "CommitFailed",
+    "CommitTimeout",
+    "Component",
+    "DeclarationError",
+    "Inbox",
+    "InboxEmpty",
+    "InboxFull",
+    "MessageRefused",
+    "MinionsError",
+    "Outbox",
+    "Restart",
+    "Retry",
+    "StaleComponent",
+    "State",
+    "StopRequested",
+    "StoreDamaged",
+    "StoreError",
+    "StoreLocked",
+    "StoreTooNew",
+    "StoreUnusable",
+    "System",
+    "SystemFailed",
+    "TopologyError",
+    "UnitTooLarge",
+    "UsageError",
+]

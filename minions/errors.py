@@ -1,0 +1,197 @@
+"""Every error of the runtime, in one tree. No thread, no lock.
+
+MinionsError
+├── DeclarationError          a component class cannot be what it says (raised when the class is defined)
+├── TopologyError             the system cannot run as it is wired; lists every problem at once
+├── SystemFailed              the running system ended and not in order
+├── UsageError                a method was called where it cannot work (also a RuntimeError)
+├── MessageRefused            a value that an outbox does not carry (also a TypeError)
+├── UnitTooLarge              one unit holds more than may ever be admitted
+├── InboxFull                 no room within the timeout (also a TimeoutError)
+├── InboxEmpty                no message within the timeout (also a TimeoutError)
+├── CommitTimeout             not on disk within the timeout (also a TimeoutError)
+├── CodecError
+│   ├── CannotEncode          a value that would not survive being stored
+│   ├── CannotDecode          stored bytes that are not what the class says
+│   └── CannotStore           a class that no codec can keep (reported by check())
+└── StoreError
+    ├── StoreLocked           another process, or another system here, has the folder
+    ├── StoreUnusable         the folder cannot be created, read or written
+    ├── StoreDamaged          what is on disk is not what was written
+    ├── StoreTooNew           written by a later version of the format
+    └── CommitFailed          rows were not committed; says whether to try them again
+
+BaseException
+├── StaleComponent            in the thread of an abandoned life, at its next door
+└── StopRequested             in the thread of a life that was asked to stop and goes on sending
+
+The last two are no ``Exception``: user code that catches ``Exception`` must not swallow them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CannotDecode",
+    "CannotEncode",
+    "CannotStore",
+    "CodecError",
+    "CommitFailed",
+    "CommitTimeout",
+    "DeclarationError",
+    "InboxEmpty",
+    "InboxFull",
+    "MessageRefused",
+    "MinionsError",
+    "StaleComponent",
+    "StopRequested",
+    "StoreDamaged",
+    "StoreError",
+    "StoreLocked",
+    "StoreTooNew",
+    "StoreUnusable",
+    "SystemFailed",
+    "TopologyError",
+    "UnitTooLarge",
+    "UsageError",
+]
+
+
+class MinionsError(Exception):
+    """The root of all errors that the runtime raises."""
+
+
+class DeclarationError(MinionsError, TypeError):
+    """A component class was refused when it was defined.
+
+    Attributes:
+        component: the name of the class.
+        problems: one sentence for each problem, with what to do.
+    """
+
+    def __init__(self, component: str, problems: Sequence[str]) -> None:
+        super().__init__(_listed(f"component class {component} was refused", problems))
+        self.component = component
+        self.problems = tuple(problems)
+
+
+class TopologyError(MinionsError):
+    """The system was refused by `check()`, before anything was started.
+
+    Attributes:
+        system: the name of the system.
+        problems: one sentence for each problem: which component, which port, what to do.
+    """
+
+    def __init__(self, system: str, problems: Sequence[str]) -> None:
+        super().__init__(_listed(f"system {system!r} cannot run", problems))
+        self.system = system
+        self.problems = tuple(problems)
+
+
+class SystemFailed(MinionsError):
+    """The system has ended, and not in order; everything that was committed is kept.
+
+    Attributes:
+        exit_code: what the process ends with when `System.run()` is what failed.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class UsageError(MinionsError, RuntimeError):
+    """A method was called where it cannot work; the message says where it can."""
+
+
+class MessageRefused(MinionsError, TypeError):
+    """A value was sent that the outbox does not carry; nothing of it was sent."""
+
+
+class UnitTooLarge(MinionsError, ValueError):
+    """One unit of work sends more than may ever be admitted at once; nothing of it was sent."""
+
+
+class InboxFull(MinionsError, TimeoutError):
+    """An inbox had no room within the timeout; the message was not sent."""
+
+
+class InboxEmpty(MinionsError, TimeoutError):
+    """There was no message within the timeout."""
+
+
+class CommitTimeout(MinionsError, TimeoutError):
+    """Not everything was on disk within the timeout; it may be there a moment later."""
+
+
+class CodecError(MinionsError):
+    """A value or a class that does not survive being stored."""
+
+
+class CannotEncode(CodecError, ValueError):
+    """A value was not stored because it could not be loaded again as it is."""
+
+
+class CannotDecode(CodecError, ValueError):
+    """Stored bytes are not what the class says; the message has the path to the part that differs."""
+
+
+class CannotStore(CodecError, TypeError):
+    """A class has a part that cannot be kept; the message names class, field and remedy."""
+
+
+class StoreError(MinionsError):
+    """What is wrong with a state folder, and what can be done. Nothing in it was overwritten."""
+
+
+class StoreLocked(StoreError):
+    """The folder is in use.
+
+    Attributes:
+        pid: the process that holds it, or None where it cannot be told.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class StoreUnusable(StoreError):
+    """The folder cannot be created, read or written, or the disk is full."""
+
+
+class StoreDamaged(StoreError):
+    """What is on disk is not what was written: a checksum, a missing commit, a malformed database."""
+
+
+class StoreTooNew(StoreError):
+    """The folder was written by a later version of the format, of a state or of a message."""
+
+
+class CommitFailed(StoreError):
+    """A commit was rolled back, and nothing of it is to be seen.
+
+    Attributes:
+        permanent: whether the same rows will fail again. A full disk, an I/O error or a foreign lock may pass.
+    """
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class StaleComponent(BaseException):
+    """Raised in the thread of an abandoned life at whatever it asks of the runtime next."""
+
+
+class StopRequested(BaseException):
+    """Raised by `send` and `unit` in a source that was asked to stop and has not ended within its grace."""
+
+
+def _listed(headline: str, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return f"{headline}: {problems[0]}"
+    lines = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(problems, 1))
+    return f"{headline}, {len(problems)} problems:{lines}"

@@ -1,0 +1,1 @@
+"""What moves and what is kept: channels, the unit of work, the journal, the store."""

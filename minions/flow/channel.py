@@ -1,0 +1,258 @@
+"""The channel: the bounded queue of one inbox. A plain object without a lock or a thread of its own.
+
+Every field is guarded by the journal's lock, as is every method with the suffix `_locked`. A method that makes somebody
+runnable collects the parker to wake, because nobody is woken under the lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from minions.clock import Parkable
+from minions.flow.acks import AckSet
+from minions.model.policy import Retry
+from minions.model.ports import Overflow
+
+if TYPE_CHECKING:
+    from minions.flow.codec import TypeCodec
+
+__all__ = ["UNREAD", "Channel", "Entry", "Reader", "Ticket", "Wakes"]
+
+UNREAD: Final = object()
+"""Stands for a message of which only the stored form is in memory."""
+
+Entry = tuple["Channel", int, Any, "bytes | None"]
+"""A message in a channel: the channel, its sequence number, the message (or UNREAD), its stored form (None where the channel
+is not durable)."""
+
+Wakes = list[Parkable]
+"""Who is to be woken once the lock is free again."""
+
+class Reader(Protocol):
+    """Who takes from a channel. Guarded by the journal's lock.
+
+    Attributes:
+        parker: where its thread sleeps.
+        asleep: it found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
+        idle: asleep with nothing to wake it but a message or a stop.
+    """
+
+    parker: Parkable
+    asleep: bool
+    idle: bool
+
+
+_WAKE_SENDERS_EVERY = 32
+_LONGEST_WAIT_WITH_ROOM_S = 0.001
+
+
+class Ticket:
+    """A place in a line; `granted` is what its holder waits for. Guarded by the journal's lock.
+
+    Attributes:
+        parker: where the holder sleeps.
+        joined_s: when the line was joined, monotonic seconds.
+        channel: the channel whose room is waited for; None in the lines that are not a channel's.
+        need: for how many messages.
+        room: where the room that is granted is noted down, by channel.
+    """
+
+    __slots__ = ("channel", "granted", "joined_s", "need", "parker", "room")
+
+    def __init__(
+        self,
+        parker: Parkable,
+        joined_s: float,
+        *,
+        channel: Channel | None = None,
+        need: int = 0,
+        room: dict[Channel, int] | None = None,
+    ) -> None:
+        self.parker = parker
+        self.joined_s = joined_s
+        self.channel = channel
+        self.need = need
+        self.room = room
+        self.granted = False
+
+
+class Channel:
+    """The messages of one inbox that were sent and are not settled yet.
+
+    Attributes:
+        name: ``<component>.<inbox>``, which is also its name in the store.
+        index: its place in the fixed order in which a unit takes room in several channels.
+        codec: how its messages are stored; None when it is not durable.
+        size: messages that wait, are in work, or for which room is held. Never over `capacity`, but for a unit that is larger
+            than the whole inbox and went in alone, and for what an earlier run left behind.
+        queue: the messages that wait.
+        attempts: how often the message of that number has failed.
+        line: the senders that wait for room; the first to come is the first to be served.
+        readers: the mailboxes that take from it; several where there are replicas.
+        settled: messages settled in this run.
+        dropped: messages that `overflow` dropped in this run.
+        most: the highest `size` so far.
+    """
+
+    __slots__ = (
+        "acks",
+        "attempts",
+        "capacity",
+        "codec",
+        "dropped",
+        "index",
+        "line",
+        "most",
+        "name",
+        "next_sequence",
+        "overflow",
+        "queue",
+        "readers",
+        "retry",
+        "run_id",
+        "settled",
+        "size",
+        "wake_at",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        index: int,
+        *,
+        capacity: int = 1_000,
+        overflow: Overflow = "block",
+        retry: Retry = Retry(),  # noqa: B008 - frozen
+        codec: TypeCodec[Any] | None = None,
+        run_id: str = "",
+    ) -> None:
+        self.name = name
+        self.index = index
+        self.capacity = capacity
+        self.overflow = overflow
+        self.retry = retry
+        self.codec = codec
+        self.run_id = run_id
+        self.queue: deque[Entry] = deque()
+        self.size = 0
+        self.most = 0
+        self.next_sequence = 1
+        self.acks = AckSet()
+        self.attempts: dict[int, int] = {}
+        self.line: deque[Ticket] = deque()
+        self.readers: list[Reader] = []
+        self.settled = 0
+        self.dropped = 0
+        self.wake_at = capacity - min(_WAKE_SENDERS_EVERY, capacity // 4)
+
+    @property
+    def durable(self) -> bool:
+        return self.codec is not None
+
+    def message_id(self, sequence: int) -> str:
+        """The id of a message: the same at every retry, and through a crash where the channel is durable."""
+        return f"{self.name}-{sequence}" if self.codec is not None else f"{self.name}-{self.run_id}-{sequence}"
+
+    # ------------------------------------------------------------------ room
+    def has_room_locked(self, need: int) -> bool:
+        """Whether `need` messages go in now; more than the inbox holds go in whole once it is empty."""
+        return self.size + need <= self.capacity or self.size == 0
+
+    def take_room_locked(self, need: int) -> bool:
+        """Holds room for `need` messages, unless somebody stands in line before."""
+        if self.line or not self.has_room_locked(need):
+            return False
+        self.size += need
+        if self.size > self.most:
+            self.most = self.size
+        return True
+
+    def join_line_locked(self, room: dict[Channel, int], need: int, parker: Parkable, now_s: float) -> Ticket:
+        ticket = Ticket(parker, now_s, channel=self, need=need, room=room)
+        self.line.append(ticket)
+        return ticket
+
+    def release_room_locked(self, count: int, now_s: float, wakes: Wakes) -> None:
+        """Gives back room for `count` messages and serves the line."""
+        self.size -= count
+        if self.line:
+            self.serve_line_locked(now_s, wakes)
+
+    def serve_line_locked(self, now_s: float, wakes: Wakes) -> None:
+        """Gives room to those in line, in order.
+
+        A sender that just came is left waiting until a few places are free, so that a fast consumer does not pay for a
+        switch of threads with every message; one that has waited for a millisecond gets the first place there is.
+        """
+        line = self.line
+        while line:
+            head = line[0]
+            if not self.has_room_locked(head.need):
+                return
+            if self.size > self.wake_at and self.size and now_s - head.joined_s < _LONGEST_WAIT_WITH_ROOM_S:
+                return
+            line.popleft()
+            self.size += head.need
+            if self.size > self.most:
+                self.most = self.size
+            head.granted = True
+            if head.room is not None:
+                head.room[self] = head.need
+            wakes.append(head.parker)
+
+    def make_room_locked(self) -> bool:
+        """Room for one message in a channel that does not block: taken, or made by dropping the oldest one that waits.
+
+        False when the new message is the one to drop.
+        """
+        if self.take_room_locked(1):
+            return True
+        self.dropped += 1
+        if self.overflow == "drop_newest" or not self.queue:
+            return False
+        self.acks.add(self.queue.popleft()[1])
+        return True
+
+    # ------------------------------------------------------------------ messages
+    def restore(self, next_sequence: int, acks: AckSet, waiting: Iterable[tuple[int, bytes]]) -> None:
+        """Puts back what an earlier run left here, before anything runs."""
+        self.next_sequence = next_sequence
+        self.acks = acks
+        self.queue.extend((self, sequence, UNREAD, stored) for sequence, stored in waiting)
+        self.size = self.most = len(self.queue)
+
+    def deliver_locked(self, message: Any, stored: bytes | None, wakes: Wakes) -> int:
+        """Appends a message for which room is held and returns its sequence number."""
+        sequence = self.next_sequence
+        self.next_sequence = sequence + 1
+        self.queue.append((self, sequence, message, stored))
+        self.wake_reader_locked(wakes)
+        return sequence
+
+    def wake_reader_locked(self, wakes: Wakes) -> None:
+        """Makes one sleeping reader runnable; a wake-up that a reader cannot use is passed on by calling this again."""
+        for reader in self.readers:
+            if reader.asleep:
+                reader.asleep = reader.idle = False
+                wakes.append(reader.parker)
+                return
+
+    def settle_locked(self, sequence: int, now_s: float, wakes: Wakes) -> None:
+        """Settles one message: it was handled, or set aside, or dropped."""
+        self.acks.add(sequence)
+        self.settled += 1
+        if self.attempts:
+            self.attempts.pop(sequence, None)
+        self.size -= 1
+        if self.line:
+            self.serve_line_locked(now_s, wakes)
+
+    def give_back_locked(self, entries: list[Entry], wakes: Wakes) -> None:
+        """Puts what was taken and not settled back to the front, in order, to be read afresh."""
+        for _, sequence, message, stored in reversed(entries):
+            whole = message if self.codec is None or self.codec.immutable else UNREAD
+            self.queue.appendleft((self, sequence, whole, stored))
+        if self.queue:
+            self.wake_reader_locked(wakes)

@@ -1,0 +1,418 @@
+"""The journal: where units become whole. It owns the one lock under which messages, acknowledgements and state change hands.
+
+No thread of its own, and it never waits: where there is no room it hands out a ticket, and the caller waits, outside the
+lock. One lock for a whole system, because a unit touches several channels at once and has to be seen whole or not at all;
+what is done under it is a few dictionary and deque operations.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from minions.clock import Clock, Parkable
+from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError
+from minions.fence import Fence, Mode
+from minions.flow.channel import Channel, Entry, Ticket, Wakes
+from minions.flow.epoch import Epoch, Sealed
+from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
+from minions.flow.unit import Unit
+
+__all__ = ["Journal"]
+
+_MOST_UNSAVED_UNITS = 8_192
+_MOST_UNSAVED_BYTES = 64 << 20
+
+
+class Journal:
+    """All channels and states of one running system, as of the last whole unit.
+
+    Every method is safe to call from any thread and returns at once.
+
+    Attributes:
+        lock: guards this object, and every channel, mailbox and fence of the system.
+        states: the stored forms of each component's states, by component and state.
+        durable: whether anything is written at all; fixed before the first unit.
+        on_idle: called, outside the lock and on the component's thread, when a component finds nothing to do and
+            `announce_idle` is set.
+    """
+
+    def __init__(self, clock: Clock, *, durable: bool) -> None:
+        self.lock = threading.Lock()
+        self.durable = durable
+        self.states: dict[str, dict[str, bytes]] = {}
+        self.channels: dict[str, Channel] = {}
+        self.announce_idle = False
+        self.on_idle: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._epoch = Epoch(1)
+        self._unsaved_units = 0  # in the open epoch and in the one that is being written
+        self._unsaved_bytes = 0
+        self._window_line: list[Ticket] = []
+        self._durable_epoch = 0  # everything up to this epoch is on disk
+        self._commit_line: list[tuple[int, Ticket]] = []
+        self._writer: Parkable | None = None
+        self._writer_asleep = False
+        self._closing = False
+        self._failure: StoreError | None = None
+
+    # ------------------------------------------------------------------ units
+    def submit(self, unit: Unit, fence: Fence, parker: Parkable, mailbox: Mailbox | None = None) -> Ticket | None:
+        """Makes a unit whole, or hands out a ticket for what it has to wait for.
+
+        With a ticket in hand the caller waits while `waits` says so, and submits the same unit again; or withdraws it.
+        When this raises, the unit is withdrawn.
+
+        Raises:
+            StaleComponent: the fence is cut.
+            InboxFull: an inbox that fails when it is full.
+            StoreError: the store has failed for good.
+        """
+        wakes: Wakes = []
+        now_s = self._clock.monotonic()
+        try:
+            with self.lock:
+                fence.check_locked()
+                ticket = self._admit_locked(unit, parker, now_s)
+                if ticket is None:
+                    self._merge_locked(unit, now_s, wakes, mailbox)
+        except BaseException:
+            self.withdraw(unit, None)
+            raise
+        for parkable in wakes:
+            parkable.unpark()
+        return ticket
+
+    def waits(self, ticket: Ticket, fence: Fence, deadline_s: float | None) -> bool:
+        """Whether the ticket of a unit is still to be waited for.
+
+        Raises:
+            StaleComponent: the fence is cut.
+            StopRequested: the component was asked to stop a while ago.
+            InboxFull: the deadline is past.
+            StoreError: the store has failed for good.
+        """
+        with self.lock:
+            fence.check_locked()
+            if ticket.granted:
+                return False
+            if fence.mode is Mode.ENDING:
+                raise StopRequested(f"{fence.component} was asked to stop")
+            if self._failure is not None:
+                raise self._failure
+            if deadline_s is None or self._clock.monotonic() < deadline_s:
+                return True
+            full = "the disk keeps up with no more" if ticket.channel is None else f"inbox {ticket.channel.name} is full"
+        raise InboxFull(f"{fence.component}: {full}, and there was no room within the timeout; nothing was sent")
+
+    def withdraw(self, unit: Unit, ticket: Ticket | None) -> None:
+        """Gives up a unit that was not whole yet: it leaves the line, and the room that it holds is free again."""
+        wakes: Wakes = []
+        now_s = self._clock.monotonic()
+        with self.lock:
+            if ticket is not None and not ticket.granted:
+                if ticket.channel is None:
+                    self._window_line.remove(ticket)
+                else:
+                    ticket.channel.line.remove(ticket)
+                    ticket.channel.serve_line_locked(now_s, wakes)
+            for channel, count in unit.granted.items():
+                channel.release_room_locked(count, now_s, wakes)
+            unit.granted.clear()
+        for parkable in wakes:
+            parkable.unpark()
+
+    def _admit_locked(self, unit: Unit, parker: Parkable, now_s: float) -> Ticket | None:
+        """Takes room for everything that the unit sends, channel by channel in their fixed order.
+
+        The fixed order is what keeps two units that hold room and wait for more from waiting for each other.
+        """
+        if self.durable:
+            if self._failure is not None:
+                raise self._failure
+            if self._unsaved_units >= _MOST_UNSAVED_UNITS or self._unsaved_bytes >= _MOST_UNSAVED_BYTES:
+                ticket = Ticket(parker, now_s)
+                self._window_line.append(ticket)
+                return ticket
+        granted = unit.granted
+        for channel, need in _needs(unit):
+            if channel in granted or channel.take_room_locked(need):
+                granted[channel] = need
+            elif channel.overflow == "block":
+                return channel.join_line_locked(granted, need, parker, now_s)
+            elif channel.overflow == "fail":
+                raise InboxFull(
+                    f"{unit.component}: inbox {channel.name} is full ({channel.size} of {channel.capacity}) and was declared "
+                    'with overflow="fail"; nothing of this unit was sent'
+                )
+        return None
+
+    def _merge_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> None:
+        epoch = self._epoch
+        durable = bool(unit.states or unit.dead_letters)
+        for channel, sequence, _, _ in unit.settles:
+            channel.settle_locked(sequence, now_s, wakes)
+            if mailbox is not None:
+                mailbox.in_hand.popleft()
+            if channel.codec is not None:
+                epoch.settled(channel)
+                durable = True
+        for channel, message, stored in unit.sends:
+            if channel not in unit.granted and not channel.make_room_locked():
+                continue
+            sequence = channel.deliver_locked(message, stored, wakes)
+            if stored is not None:
+                epoch.sent(channel, sequence, stored)
+                durable = True
+        unit.granted.clear()  # the room now belongs to the messages
+        if not durable:
+            return
+        if unit.states:
+            kept = self.states.setdefault(unit.component, {})
+            kept.update(unit.states)
+            epoch.states[unit.component] = kept
+        epoch.dead_letters += unit.dead_letters
+        epoch.units += 1
+        epoch.size_bytes += unit.size_bytes
+        self._unsaved_units += 1
+        self._unsaved_bytes += unit.size_bytes
+        if self._writer_asleep:
+            self._wake_writer_locked(wakes)
+
+    # ------------------------------------------------------------------ receiving
+    def take(
+        self,
+        mailbox: Mailbox,
+        fence: Fence,
+        *,
+        only: Channel | None = None,
+        most: int = MOST_AT_ONCE,
+        timed: bool = False,
+    ) -> list[Entry] | None:
+        """Takes what waits for a component; an empty list when it has to sleep, None when it is to end.
+
+        After an empty list whoever brings something wakes `mailbox.parker`. A component that was asked to stop ends once nothing
+        waits for it; one that was asked again ends at once.
+
+        Args:
+            only: the one channel to take from.
+            most: how many messages to take at most.
+            timed: the caller will not sleep longer than some time of its own, and is not idle meanwhile.
+
+        Raises:
+            StaleComponent: the fence is cut.
+        """
+        with self.lock:
+            fence.check_locked()
+            if fence.mode is Mode.ENDING:
+                return None
+            entries = mailbox.take_locked(only, most)
+            if entries:
+                return entries
+            if fence.mode is not Mode.LIVE:
+                return None
+            mailbox.asleep = True
+            mailbox.idle = not timed
+            announce = self.announce_idle and not timed
+        if announce:
+            self.on_idle()
+        return entries
+
+    def stay_awake(self, mailbox: Mailbox) -> None:
+        """Says that a reader that was about to sleep does not; a wake-up that was meant for it goes to another."""
+        wakes: Wakes = []
+        with self.lock:
+            mailbox.asleep = mailbox.idle = False
+            for channel in mailbox.channels:
+                if channel.queue:
+                    channel.wake_reader_locked(wakes)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def put_down(self, mailbox: Mailbox, fence: Fence, but: Entry | None = None) -> None:
+        """Gives back what a component has in hand, but for one entry, to be received again."""
+        wakes: Wakes = []
+        with self.lock:
+            fence.check_locked()
+            mailbox.put_down_locked(wakes, but)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def settle_effectless(self, mailbox: Mailbox, fence: Fence, count: int) -> None:
+        """Settles the first `count` messages in hand, which are not durable and whose handlers changed nothing."""
+        wakes: Wakes = []
+        now_s = self._clock.monotonic()
+        with self.lock:
+            fence.check_locked()
+            for _ in range(count):
+                channel, sequence, _, _ = mailbox.in_hand.popleft()
+                channel.settle_locked(sequence, now_s, wakes)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def attempts(self, entry: Entry) -> int:
+        """How often a message has failed so far."""
+        with self.lock:
+            return entry[0].attempts.get(entry[1], 0)
+
+    def quiet(self, channels: Iterable[Channel], mailboxes: Iterable[Mailbox] = ()) -> bool:
+        """Whether nothing waits and nothing is in work in these channels, and these readers are idle."""
+        with self.lock:
+            return not any(channel.size for channel in channels) and all(mailbox.idle for mailbox in mailboxes)
+
+    def watch_idle(self, announce: bool) -> None:
+        """From now on components that find nothing to do say so (or no longer)."""
+        with self.lock:
+            self.announce_idle = announce
+
+    # ------------------------------------------------------------------ lives
+    def attach(self, mailbox: Mailbox, fence: Fence) -> None:
+        """Makes a mailbox a reader of its channels, until `end_life`."""
+        with self.lock:
+            fence.check_locked()
+            for channel in mailbox.channels:
+                channel.readers.append(mailbox)
+
+    def end_life(self, mailbox: Mailbox, fence: Fence, *, failed: Entry | None = None) -> None:
+        """Cuts the fence of a life and gives back what it had in hand; `failed` counts as one more failed attempt."""
+        wakes: Wakes = []
+        with self.lock:
+            if fence.mode is Mode.CUT:
+                return
+            fence.advance_locked(Mode.CUT)
+            if failed is not None:
+                channel, sequence = failed[0], failed[1]
+                channel.attempts[sequence] = channel.attempts.get(sequence, 0) + 1
+            for channel in mailbox.channels:
+                if mailbox in channel.readers:
+                    channel.readers.remove(mailbox)
+            mailbox.put_down_locked(wakes)
+            wakes += fence.parkers
+        for parkable in wakes:
+            parkable.unpark()
+
+    def advance(self, fence: Fence, mode: Mode) -> None:
+        """Asks a life to stop (or asks again) and wakes its threads."""
+        with self.lock:
+            fence.advance_locked(mode)
+            wakes = list(fence.parkers)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def join(self, fence: Fence, parker: Parkable) -> None:
+        """Says that a further thread may sleep on behalf of a life, so that it is woken when the fence moves."""
+        with self.lock:
+            fence.parkers.append(parker)
+
+    def leave(self, fence: Fence, parker: Parkable) -> None:
+        with self.lock:
+            fence.parkers.remove(parker)
+
+    # ------------------------------------------------------------------ committing
+    def commit_ticket(self, parker: Parkable) -> Ticket | None:
+        """A ticket that is granted when every unit so far is on disk; None when it is already.
+
+        Raises:
+            StoreError: the store has failed for good.
+        """
+        with self.lock:
+            if self._failure is not None:
+                raise self._failure
+            last = self._epoch.number if self._epoch.units else self._epoch.number - 1
+            if self._durable_epoch >= last:
+                return None
+            ticket = Ticket(parker, self._clock.monotonic())
+            self._commit_line.append((last, ticket))
+            return ticket
+
+    def waits_for_commit(self, ticket: Ticket, fence: Fence, deadline_s: float | None) -> bool:
+        """Whether a ticket of `commit_ticket` is still to be waited for.
+
+        Raises:
+            StaleComponent: the fence is cut.
+            CommitTimeout: the deadline is past.
+            StoreError: the store has failed for good.
+        """
+        with self.lock:
+            fence.check_locked()
+            if ticket.granted:
+                return False
+            if self._failure is not None:
+                raise self._failure
+            if deadline_s is None or self._clock.monotonic() < deadline_s:
+                return True
+            self._commit_line = [(epoch, other) for epoch, other in self._commit_line if other is not ticket]
+        raise CommitTimeout(f"{fence.component}: not everything was on disk within the timeout; the writer goes on")
+
+    def seal(self, writer: Parkable) -> Sealed | None:
+        """The epoch that is to be written next; None when there is none, then `writer` is woken at the next unit."""
+        with self.lock:
+            epoch = self._epoch
+            if epoch.units:
+                self._epoch = Epoch(epoch.number + 1)
+                return epoch.seal()
+            self._writer = writer
+            self._writer_asleep = True
+            return None
+
+    def committed(self, sealed: Sealed) -> None:
+        """Says that an epoch is on disk: frees its part of the window and wakes who waited for it."""
+        wakes: Wakes = []
+        with self.lock:
+            self._durable_epoch = sealed.number
+            self._unsaved_units -= sealed.units
+            self._unsaved_bytes -= sealed.size_bytes
+            ready = self._window_line
+            self._window_line = []
+            if self._commit_line:
+                ready += [ticket for epoch, ticket in self._commit_line if epoch <= sealed.number]
+                self._commit_line = [(epoch, ticket) for epoch, ticket in self._commit_line if epoch > sealed.number]
+            for ticket in ready:
+                ticket.granted = True
+                wakes.append(ticket.parker)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def fail(self, failure: StoreError) -> None:
+        """Says that nothing can be written any more: whoever waits for the store, or needs it from now on, gets this error."""
+        with self.lock:
+            self._failure = failure
+            waiting = [*self._window_line, *(ticket for _, ticket in self._commit_line)]
+        for ticket in waiting:
+            ticket.parker.unpark()
+
+    def close(self) -> None:
+        """Says that no unit will follow: the writer is woken and ends when everything is written."""
+        wakes: Wakes = []
+        with self.lock:
+            self._closing = True
+            self._wake_writer_locked(wakes)
+        for parkable in wakes:
+            parkable.unpark()
+
+    @property
+    def closing(self) -> bool:
+        """Whether no unit will follow."""
+        with self.lock:
+            return self._closing
+
+    def _wake_writer_locked(self, wakes: Wakes) -> None:
+        self._writer_asleep = False
+        if self._writer is not None:
+            wakes.append(self._writer)
+
+    # ------------------------------------------------------------------ looking
+    def stored_states(self, component: str) -> dict[str, bytes]:
+        """The stored forms of a component's states, as of its last whole unit."""
+        with self.lock:
+            return dict(self.states.get(component, {}))
+
+
+def _needs(unit: Unit) -> Iterable[tuple[Channel, int]]:
+    """How many messages a unit sends to each channel, in the fixed order of the channels."""
+    if len(unit.sends) == 1:
+        return ((unit.sends[0][0], 1),)
+    counted: dict[Channel, int] = {}
+    for channel, _, _ in unit.sends:
+        counted[channel] = counted.get(channel, 0) + 1
+    return sorted(counted.items(), key=lambda need: need[0].index)

@@ -1,0 +1,65 @@
+"""The mailbox: the one wait of a component for all its inboxes, and what it has in hand. Guarded by the journal's lock."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from minions.clock import Parkable
+from minions.flow.channel import Channel, Entry, Wakes
+
+__all__ = ["MOST_AT_ONCE", "Mailbox"]
+
+MOST_AT_ONCE = 256
+"""How many messages a component takes in one go, unless it shares its inbox."""
+
+
+class Mailbox:
+    """What one life receives.
+
+    Attributes:
+        channels: the channels that it reads, shared with the other replicas.
+        parker: where its thread sleeps.
+        asleep: its thread found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
+        idle: asleep with nothing to wake it but a message or a stop.
+        in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
+    """
+
+    __slots__ = ("_turn", "asleep", "channels", "idle", "in_hand", "parker")
+
+    def __init__(self, channels: tuple[Channel, ...], parker: Parkable) -> None:
+        self.channels = channels
+        self.parker = parker
+        self.asleep = False
+        self.idle = False
+        self.in_hand: deque[Entry] = deque()
+        self._turn = 0
+
+    def take_locked(self, only: Channel | None = None, most: int = MOST_AT_ONCE) -> list[Entry]:
+        """Takes what waits in one inbox, each inbox in its turn; an empty list when nothing waits.
+
+        A reader that shares its channel takes one at a time: what it had in hand could not be worked on by the others.
+        """
+        channels = self.channels
+        for step in range(len(channels)):
+            channel = channels[(self._turn + step) % len(channels)]
+            queue = channel.queue
+            if not queue or (only is not None and channel is not only):
+                continue
+            self._turn = (self._turn + step + 1) % len(channels)
+            count = min(len(queue), most) if len(channel.readers) == 1 else 1
+            entries = [queue.popleft() for _ in range(count)]
+            self.in_hand.extend(entries)
+            return entries
+        return []
+
+    def put_down_locked(self, wakes: Wakes, but: Entry | None = None) -> None:
+        """Gives what is in hand back to the front of its channels, and passes on the wake-ups that this reader will not use.
+
+        Args:
+            but: an entry that stays in hand.
+        """
+        self.asleep = self.idle = False
+        kept = [entry for entry in self.in_hand if entry is but]
+        for channel in self.channels:
+            channel.give_back_locked([entry for entry in self.in_hand if entry[0] is channel and entry is not but], wakes)
+        self.in_hand = deque(kept)

@@ -1,0 +1,33 @@
+"""Opening the small files that the store keeps beside its database. No thread, no lock."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from minions.errors import StoreUnusable
+
+__all__ = ["open_own_file"]
+
+
+def open_own_file(path: Path) -> int:
+    """A descriptor for reading and writing; the file is created, for this user only, where there is none.
+
+    A link is not followed: these files are written over, and a planted link would lead to somebody else's file.
+
+    Raises:
+        StoreUnusable: it cannot be opened, or is something other than a regular file.
+    """
+    try:
+        # O_NONBLOCK: a planted FIFO must not keep us waiting
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise StoreUnusable(
+            f"cannot open {path} for writing: {error.strerror}; it must be a regular file, and it and its folder"
+            " must be writable for the user who runs this process"
+        ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreUnusable(f"{path} is not a regular file; move it away")
+    return descriptor

@@ -1,0 +1,163 @@
+"""The rows of the store: which keys there are, and how their bodies are laid out. Pure functions, no thread.
+
+====================================  ==========================================================================
+``state/<component>``                 its states: for each, name and stored form
+``acks/<channel>``                    what is settled: JSON, the low-water mark and the intervals above it
+``chan/<channel>/<first number>``     messages in order: the name of their type, then number and stored form of each
+``dead/<channel>/<number>``           a dead letter: JSON with the error and its traceback, then the stored message
+====================================  ==========================================================================
+
+Numbers in keys have 16 hexadecimal digits, so that the order of the keys is that of the messages.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from minions.errors import StoreDamaged
+from minions.flow.acks import Acks
+
+__all__ = [
+    "ACKS",
+    "CHANNELS",
+    "DEAD",
+    "STATES",
+    "DeadLetter",
+    "acks_body",
+    "acks_of",
+    "channel_key",
+    "dead_key",
+    "messages_body",
+    "messages_of",
+    "states_body",
+    "states_of",
+]
+
+STATES = "state/"
+ACKS = "acks/"
+CHANNELS = "chan/"
+DEAD = "dead/"
+
+_LENGTH = struct.Struct(">I")
+_MESSAGE = struct.Struct(">QI")
+
+
+@attrs.frozen
+class DeadLetter:
+    """A message that was set aside.
+
+    Attributes:
+        channel: the inbox that it was sent to, ``<component>.<inbox>``.
+        message_id: its id, as the handler saw it.
+        type: the name of its type.
+        message: its stored form.
+        attempts: how often it was tried.
+        error: type and text of the last error, one line.
+        traceback: of the last error, as Python prints it.
+        at: when it was set aside, seconds since the epoch (UTC).
+    """
+
+    channel: str
+    message_id: str
+    type: str
+    message: bytes
+    attempts: int
+    error: str
+    traceback: str
+    at: float
+
+    def body(self) -> bytes:
+        kept = attrs.asdict(self, filter=lambda field, _: field.name != "message")
+        return _pack([json.dumps(kept).encode(), self.message])
+
+    @classmethod
+    def of(cls, key: str, body: bytes) -> DeadLetter:
+        kept, message = _unpack(key, body)
+        return cls(message=message, **json.loads(kept))
+
+
+def channel_key(channel: str, first: int) -> str:
+    return f"{CHANNELS}{channel}/{first:016x}"
+
+
+def dead_key(channel: str, number: int) -> str:
+    return f"{DEAD}{channel}/{number:016x}"
+
+
+def states_body(states: dict[str, bytes]) -> bytes:
+    return _pack([part for name, stored in states.items() for part in (name.encode(), stored)])
+
+
+def states_of(key: str, body: bytes) -> dict[str, bytes]:
+    parts = _unpack(key, body)
+    return {name.decode(): stored for name, stored in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def acks_body(acks: Acks) -> bytes:
+    return json.dumps({"low": acks[0], "above": acks[1]}).encode()
+
+
+def acks_of(key: str, body: bytes) -> Acks:
+    try:
+        kept = json.loads(body)
+        return int(kept["low"]), tuple((int(first), int(last)) for first, last in kept["above"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _malformed(key) from error
+
+
+def messages_body(type_name: str, messages: Sequence[tuple[int, bytes]]) -> bytes:
+    name = type_name.encode()
+    parts = [_LENGTH.pack(len(name)), name]
+    for number, stored in messages:
+        parts += (_MESSAGE.pack(number, len(stored)), stored)
+    return b"".join(parts)
+
+
+def messages_of(key: str, body: bytes) -> tuple[str, list[tuple[int, bytes]]]:
+    """The name of the type, and number and stored form of each message, ascending."""
+    try:
+        (length,) = _LENGTH.unpack_from(body)
+        at = _LENGTH.size + length
+        name = body[_LENGTH.size : at].decode()
+        messages = []
+        while at < len(body):
+            number, length = _MESSAGE.unpack_from(body, at)
+            at += _MESSAGE.size
+            messages.append((number, body[at : at + length]))
+            at += length
+    except (struct.error, UnicodeDecodeError) as error:
+        raise _malformed(key) from error
+    if at != len(body):
+        raise _malformed(key)
+    return name, messages
+
+
+def _pack(parts: Iterable[bytes]) -> bytes:
+    return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+
+def _unpack(key: str, body: bytes) -> list[bytes]:
+    parts = []
+    at = 0
+    try:
+        while at < len(body):
+            (length,) = _LENGTH.unpack_from(body, at)
+            at += _LENGTH.size
+            parts.append(body[at : at + length])
+            at += length
+    except struct.error as error:
+        raise _malformed(key) from error
+    if at != len(body):
+        raise _malformed(key)
+    return parts
+
+
+def _malformed(key: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"row {key!r} is not laid out as this version of the store writes it, though its checksum is right: "
+        "was the folder written by another program?"
+    )

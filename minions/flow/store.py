@@ -1,0 +1,260 @@
+"""The store: sealed rows in one database in one folder, committed many at a time.
+
+A `Store` is owned by one thread, which opens it, reads it, commits to it and closes it. It starts no thread and has no lock of
+its own; the folder lock keeps other processes out.
+
+The folder holds `cache.db` with its write-ahead log, `lock` and `mark`. Every value is `crc32 + body`; the keys under
+`meta/` are the store's own: `meta/format`, and `meta/commit` with the number of the last commit as decimal digits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from minions.errors import CommitFailed, StoreDamaged, StoreUnusable, UsageError
+from minions.flow.folder_lock import FolderLock
+from minions.flow.inspection import (
+    COMMIT_KEY,
+    FORMAT,
+    FORMAT_KEY,
+    find_commit_number,
+    read_row_from,
+    read_rows_from,
+    reading,
+    refuse_foreign,
+)
+from minions.flow.mark import MARK_FILE, Mark
+from minions.flow.plain_cache import DATABASE_FILE, SYNCHRONOUS, PlainCache, Step
+from minions.flow.seal import seal
+from minions.flow.trouble import REMEDY, commit_failure, opening_failure
+
+__all__ = ["Store", "read_rows"]
+
+_NURSERY = ".store-being-created"  # a new database grows up in here, so that a half-made one is never taken for a store
+
+
+class Store:
+    """An open store. Only the thread that opened it may call it.
+
+    Attributes:
+        commits_lost: more than 0 where the power was lost with synchronous NORMAL: what is there is consistent, but so many of
+            the last commits are gone. Told at each opening until the next commit.
+        commit_number: the number of the last commit; 0 in a new store.
+    """
+
+    def __init__(self, cache: PlainCache, lock: FolderLock, mark: Mark, commit_number: int, commits_lost: int) -> None:
+        self._cache = cache
+        self._lock = lock
+        self._mark = mark
+        self._database = Path(cache.directory, DATABASE_FILE)
+        self._identity = _identity(self._database)
+        self._owner = threading.get_ident()
+        self.commit_number = commit_number
+        self.commits_lost = commits_lost
+
+    @classmethod
+    def open(cls, folder: Path, *, synchronous: Literal["NORMAL", "FULL"] = "NORMAL") -> Store:
+        """Open the store in a folder; both are created where there are none.
+
+        Waits a second at most where another program has the database locked. Nothing is overwritten when it raises.
+
+        Args:
+            synchronous: what a power loss may cost. NORMAL: it may fall back to an earlier commit. FULL: nothing, at one fsync
+                for each commit. Neither loses anything when the process is killed.
+
+        Raises:
+            StoreLocked: another process, or another store in this one, has the folder.
+            StoreUnusable: the folder cannot be created, read or written, or holds something else.
+            StoreDamaged: what is there is not what was written.
+            StoreTooNew: a later version of Minions has written it.
+        """
+        folder = folder.absolute()
+        _make_folder(folder)
+        lock = FolderLock.acquire(folder)
+        try:
+            return cls._open_locked(folder, lock, synchronous)
+        except (sqlite3.Error, OSError, MemoryError) as error:
+            lock.release()
+            raise opening_failure(error, folder / DATABASE_FILE) from error
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _open_locked(cls, folder: Path, lock: FolderLock, synchronous: str) -> Store:
+        mark = Mark(folder)
+        found = find_commit_number(folder)
+        missing = max(0, mark.commit_number - (found or 0))
+        if missing and (found is None or mark.same_boot):
+            raise StoreDamaged(
+                f"{folder / DATABASE_FILE} lacks the last {missing} of {mark.commit_number} commits: the database or its"
+                f" write-ahead log was removed, replaced or damaged; {REMEDY}. If an older database was put there on"
+                f" purpose, delete {folder / MARK_FILE}"
+            )
+        if found is None:
+            _create(folder)
+        cache = PlainCache(folder, sqlite_synchronous=SYNCHRONOUS[synchronous])
+        try:
+            (journal_mode,) = cache.connection.execute("PRAGMA journal_mode").fetchone()
+            if journal_mode != "wal":
+                raise StoreUnusable(
+                    f"the file system of {folder} has no shared memory; keep the state folder on a local disk"
+                )
+            mark.open()
+            return cls(cache, lock, mark, found or 0, missing)
+        except BaseException:
+            mark.close()
+            cache.close()
+            raise
+
+    def rows(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Key and body of each row whose key starts with the prefix, in key order. Exhaust it before the next commit.
+
+        Raises:
+            StoreDamaged: a row is not what was written; the message names it.
+        """
+        self._check_door()
+        return read_rows_from(self._cache.connection, self._database, prefix)
+
+    def get(self, key: str) -> bytes | None:
+        """The body stored under the key, or None. Raises StoreDamaged as `rows` does."""
+        self._check_door()
+        return read_row_from(self._cache.connection, self._database, key)
+
+    def commit(self, puts: Sequence[tuple[str, bytes]], deletes: Sequence[str]) -> int:
+        """Delete rows, then write rows, in one transaction; the number of the commit is returned once it is on disk.
+
+        With synchronous NORMAL "on disk" holds against the death of the process, with FULL against a power loss too.
+        Blocks for a second at most where another program has the database locked.
+
+        Raises:
+            CommitFailed: nothing was committed; `permanent` says whether the same rows may be tried again. (Where only the
+                mark could not be written, they are committed, and to commit them again changes nothing.)
+        """
+        self._check_door()
+        number = self.commit_number + 1
+        sealed = [(key, seal(key, body)) for key, body in puts]
+        step = Step(COMMIT_KEY, _sealed_number(self.commit_number), _sealed_number(number))
+        try:
+            self._cache.commit(sealed, deletes, step)
+            self.commit_number = number
+            self._check_still_there()
+            self._mark.write(number)
+        except (sqlite3.Error, OSError, MemoryError) as error:
+            raise commit_failure(error, self._database) from error
+        return number
+
+    def close(self) -> None:
+        """Tidy up the database and let others have the folder. It is safe to call this twice."""
+        if not self._lock.held:
+            return
+        self._check_door()
+        try:
+            self._cache.checkpoint()
+        except sqlite3.Error:
+            pass  # what stays in the write-ahead log is read from there at the next opening
+        finally:
+            self._cache.close()
+            self._mark.close()
+            self._lock.release()
+
+    def _check_door(self) -> None:
+        if threading.get_ident() != self._owner:
+            raise UsageError(f"the store {self._database.parent} is used by a thread that did not open it")
+        if not self._lock.held:
+            raise UsageError(f"the store {self._database.parent} is closed, or this is a forked child of its process")
+
+    def _check_still_there(self) -> None:
+        """SQLite writes on into a database that has been deleted."""
+        if _identity(self._database) != self._identity:
+            raise CommitFailed(
+                f"{self._database} was deleted, moved or replaced while it was in use; this commit may be lost with it",
+                permanent=True,
+            )
+
+
+def read_rows(folder: Path, prefix: str) -> list[tuple[str, bytes]]:
+    """The rows of a store as of its last commit, without its lock: whether or not a process runs it.
+
+    It may be called from any thread and changes nothing. Where no process has the store open, SQLite leaves an empty log and
+    its index behind (`cache.db-wal`, `cache.db-shm`), which the next opening tidies up.
+
+    Raises:
+        StoreUnusable: there is no store in the folder, or it cannot be read.
+        StoreDamaged, StoreTooNew: as `Store.open`, without its check of the whole database.
+    """
+    database = folder.absolute() / DATABASE_FILE
+    try:
+        there = database.is_file() and database.stat().st_size > 0
+    except OSError as error:
+        raise opening_failure(error, database) from error
+    if not there:
+        raise StoreUnusable(f"there is no store in {folder}: no file {DATABASE_FILE} with anything in it")
+    with reading(database) as connection:
+        refuse_foreign(connection, database)
+        return list(read_rows_from(connection, database, prefix))
+
+
+def _make_folder(folder: Path) -> None:
+    if os.path.expandvars(folder) != str(folder):
+        raise StoreUnusable(f"the name of {folder} holds a $ with a variable, which diskcache would put in; rename it")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnusable(
+            f"cannot create the state folder {folder}: {error.strerror}; create it, or choose one that this user may create"
+        ) from error
+
+
+def _create(folder: Path) -> None:
+    """Put an empty store where nothing was stored yet. A kill at any moment leaves either nothing or the whole of it."""
+    nursery = folder / _NURSERY
+    if nursery.exists():
+        shutil.rmtree(nursery)
+    nursery.mkdir(mode=0o700)
+    cache = PlainCache(nursery)
+    try:
+        cache.index_expiry_sparsely()
+        cache.commit([(FORMAT_KEY, seal(FORMAT_KEY, FORMAT)), (COMMIT_KEY, _sealed_number(0))], [])
+        if not cache.checkpoint():
+            raise StoreUnusable(f"another program reads the database that is being created in {nursery}; try again")
+    finally:
+        cache.close()
+    database = nursery / DATABASE_FILE
+    _sync(database)
+    for suffix in (
+        "-wal",
+        "-shm",
+        "-journal",
+    ):  # left by what held nothing; SQLite must not take them for the new one's
+        (folder / (DATABASE_FILE + suffix)).unlink(missing_ok=True)
+    database.rename(folder / DATABASE_FILE)
+    nursery.rmdir()
+    _sync(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sealed_number(number: int) -> bytes:
+    return seal(COMMIT_KEY, b"%d" % number)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

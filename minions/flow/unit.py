@@ -1,0 +1,70 @@
+"""The unit of work: what one handler call received, changed and sent, gathered until it is whole.
+
+A unit belongs to the thread that fills it and has no lock; the journal takes it as one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from minions.errors import UnitTooLarge
+
+if TYPE_CHECKING:
+    from minions.flow.channel import Channel, Entry
+
+__all__ = ["MOST_BYTES", "MOST_MESSAGES", "Unit"]
+
+MOST_MESSAGES = 100_000
+"""More messages than this are never admitted as one unit."""
+MOST_BYTES = 64 << 20
+"""More bytes of durable messages than this are never admitted as one unit."""
+
+
+class Unit:
+    """One unit of work.
+
+    Attributes:
+        component: the name under which its state is kept.
+        sends: what it sends: the channel, the message, its stored form (None where the channel is not durable).
+        settles: what it received and settles, in the order in which it was taken.
+        states: the new stored forms of the states that changed.
+        dead_letters: key and body of what it sets aside.
+        granted: how much room it holds in each channel; written under the journal's lock.
+        size_bytes: how many bytes it adds to what is not yet on disk.
+    """
+
+    __slots__ = ("component", "dead_letters", "granted", "sends", "settles", "size_bytes", "states")
+
+    def __init__(self, component: str) -> None:
+        self.component = component
+        self.sends: list[tuple[Channel, Any, bytes | None]] = []
+        self.settles: list[Entry] = []
+        self.states: dict[str, bytes] = {}
+        self.dead_letters: list[tuple[str, bytes]] = []
+        self.granted: dict[Channel, int] = {}
+        self.size_bytes = 0
+
+    def send(self, channel: Channel, message: Any, stored: bytes | None) -> None:
+        """Adds one message.
+
+        Raises:
+            UnitTooLarge: the unit would be larger than is ever admitted.
+        """
+        if stored is not None:
+            self.size_bytes += len(stored)
+        if len(self.sends) >= MOST_MESSAGES or self.size_bytes > MOST_BYTES:
+            raise UnitTooLarge(
+                f"{self.component}: one unit of work sends more than {MOST_MESSAGES:,} messages or {MOST_BYTES >> 20} MiB; "
+                "send from run() in pieces, each `with self.unit():`"
+            )
+        self.sends.append((channel, message, stored))
+
+    def save(self, states: dict[str, bytes]) -> None:
+        """Adds the stored forms of the states that changed."""
+        self.states = states
+        for stored in states.values():
+            self.size_bytes += len(stored)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.sends or self.settles or self.states or self.dead_letters)

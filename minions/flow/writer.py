@@ -1,0 +1,169 @@
+"""The writer: the one thread that owns the store. It opens it, makes each epoch durable, in order, and closes it.
+
+No lock of its own; it meets the rest of the system in the journal.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from minions.clock import Clock
+from minions.errors import CommitFailed, StoreError, StoreUnusable
+from minions.flow.epoch import Sealed
+from minions.flow.journal import Journal
+from minions.flow.ledger import Ledger, Recovered
+from minions.flow.parker import Parker
+from minions.flow.store import Store
+from minions.model.policy import Backoff
+
+__all__ = ["Writer"]
+
+_BACKOFF = Backoff(initial_s=0.05, longest_s=1.0, jitter_ratio=0.0)
+
+
+class Writer:
+    """Drives the store on a thread of its own.
+
+    Attributes:
+        commits: how many commits it has made. Written by its thread only.
+        units: how many units those held. Written by its thread only.
+        commits_lost: as the store says when it is opened.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        type_names: dict[str, str],
+        clock: Clock,
+        *,
+        synchronous: Literal["NORMAL", "FULL"],
+        give_up_s: float,
+        on_trouble: Callable[[int, StoreError, bool], None],
+    ) -> None:
+        """
+        Args:
+            folder: where the store is, or will be.
+            type_names: the name of the type of each durable channel's messages.
+            clock: for the waits between attempts.
+            synchronous: what a commit survives: "NORMAL" the end of the process, "FULL" the loss of power too.
+            give_up_s: how long a commit is tried again before the system is stopped.
+            on_trouble: told of each failed attempt, on the writer's thread: how many in a row, the error, whether it was
+                the last one.
+        """
+        self._folder = folder
+        self._ledger = Ledger(type_names)
+        self._clock = clock
+        self._synchronous: Literal["NORMAL", "FULL"] = synchronous
+        self._give_up_s = give_up_s
+        self._on_trouble = on_trouble
+        self._parker = Parker()
+        self._journal: Journal | None = None
+        self._opened = threading.Event()
+        self._go = threading.Event()
+        self._recovered: Recovered | None = None
+        self._refusal: BaseException | None = None
+        self._thread = threading.Thread(target=self._live, name="minions-writer", daemon=True)
+        self.commits = 0
+        self.units = 0
+        self.commits_lost = 0
+
+    # ------------------------------------------------------------------ called from elsewhere
+    def open(self) -> Recovered:
+        """Opens the store and returns what an earlier run left. Blocks until that is read.
+
+        Raises:
+            StoreError: the folder cannot be used; nothing in it was changed.
+        """
+        self._thread.start()
+        self._opened.wait()
+        if self._refusal is not None:
+            self._thread.join()
+            raise self._refusal
+        assert self._recovered is not None
+        recovered, self._recovered = self._recovered, None
+        return recovered
+
+    def begin(self, journal: Journal) -> None:
+        """Starts writing what becomes whole in `journal`."""
+        self._journal = journal
+        self._go.set()
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Ends the thread once everything is written, and closes the store; False when it did not end in time. Blocks."""
+        if self._journal is not None:
+            self._journal.close()
+        self._go.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # ------------------------------------------------------------------ the writer's thread
+    def _live(self) -> None:
+        try:
+            store = Store.open(self._folder, synchronous=self._synchronous)
+        except BaseException as error:  # noqa: BLE001 - reported: open() raises it in the thread that waits there
+            self._refusal = error
+            self._opened.set()
+            return
+        try:
+            self._serve(store)
+        finally:
+            store.close()
+
+    def _serve(self, store: Store) -> None:
+        try:
+            self.commits_lost = store.commits_lost
+            self._recovered = self._ledger.recover(store)
+        except BaseException as error:  # noqa: BLE001 - reported: open() raises it in the thread that waits there
+            self._refusal = error
+            return
+        finally:
+            self._opened.set()
+        self._go.wait()
+        journal = self._journal
+        if journal is None:
+            return
+        try:
+            while True:
+                sealed = journal.seal(self._parker)
+                if sealed is not None:
+                    self._write(store, journal, sealed)
+                elif journal.closing:
+                    return
+                else:
+                    self._parker.park(None)
+        except StoreError as error:
+            journal.fail(error)
+        except BaseException as error:
+            failure = StoreUnusable(f"the writer of {self._folder} failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            journal.fail(failure)
+            self._on_trouble(1, failure, True)
+
+    def _write(self, store: Store, journal: Journal, sealed: Sealed) -> None:
+        """Writes one epoch, however often it takes."""
+        change = self._ledger.change(sealed)
+        give_up_s = self._clock.monotonic() + self._give_up_s
+        attempt = 0
+        while True:
+            try:
+                store.commit(change.puts, change.deletes)
+                break
+            except CommitFailed as error:
+                attempt += 1
+                now_s = self._clock.monotonic()
+                given_up = error.permanent or now_s >= give_up_s
+                self._on_trouble(attempt, error, given_up)
+                if given_up:
+                    raise
+                self._wait_until(now_s + _BACKOFF.delay_s(attempt))
+        self._ledger.confirm(change)
+        self.commits += 1
+        self.units += sealed.units
+        journal.committed(sealed)
+
+    def _wait_until(self, deadline_s: float) -> None:
+        while self._clock.monotonic() < deadline_s:
+            self._clock.wait(self._parker, deadline_s)

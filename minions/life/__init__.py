@@ -1,0 +1,1 @@
+"""What keeps components alive: lifecycle, threads, restart policy, supervisor."""

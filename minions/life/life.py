@@ -1,0 +1,458 @@
+"""One life of a component: its instance, its unit in work, its place in the flow.
+
+A life decides what belongs to which unit, and drives user code with it. It starts no thread: whoever drives it calls `begin`,
+then `work`, then `end`, on one thread, which becomes the component's. What user code calls on another thread is named below.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from minions.clock import Clock, Parkable
+from minions.errors import CannotDecode, InboxEmpty, MinionsError, StopRequested, UsageError
+from minions.fence import Fence, Mode
+from minions.flow import rows
+from minions.flow.channel import UNREAD, Channel, Entry
+from minions.flow.journal import Journal
+from minions.flow.mailbox import Mailbox
+from minions.flow.parker import Parker
+from minions.flow.unit import Unit
+from minions.life.plan import NodePlan
+from minions.life.ports import Receiver, Sender, message_of
+from minions.model.component import Component, copy_of
+from minions.model.ports import State
+
+__all__ = ["Life"]
+
+_SETTLE_AT_LEAST_EVERY = 32
+_SETTLE_AT_LEAST_EVERY_S = 0.001
+
+
+class Life:
+    """One life of a component. It is the context that its instance asks for everything.
+
+    All fields but `fence` are written by the component's thread only.
+
+    Attributes:
+        name: the name of the component, with the number of the replica where there are several.
+        fence: what this life may still do.
+        mailbox: what it receives.
+        parker: where its thread sleeps.
+        instance: the component, from `begin` on.
+        current: the message in work. Without an open unit it is left over from one that failed.
+    """
+
+    def __init__(
+        self,
+        plan: NodePlan,
+        fence: Fence,
+        journal: Journal,
+        clock: Clock,
+        parker: Parkable,
+        log: logging.Logger,
+        on_set_aside: Callable[[rows.DeadLetter, bool], None],
+    ) -> None:
+        self.name = fence.component
+        self.fence = fence
+        self.parker = parker
+        self.mailbox = Mailbox(tuple(plan.reads.values()), parker)
+        self.current: Entry | None = None
+        self.instance: Component
+        self._hook = "on_start"
+        self._plan = plan
+        self._journal = journal
+        self._clock = clock
+        self._log = log
+        self._on_set_aside = on_set_aside
+        self._thread = 0
+        self._unit: Unit | None = None
+        self._spare: Unit | None = None  # an empty unit, made for a handler that then had no use for it
+        self._received_here = False  # the open unit was opened by a receive() and ends with the next one
+        self._effectless = 0  # messages handled, first in hand, that are settled all at once because nobody can tell
+        self._settled_at_s = 0.0
+        self._kept: dict[str, bytes] = {}  # the stored form of each state, as of the last whole unit
+        self._values: dict[str, Any] = {}  # the value that each stored form was made from, which tells where it is immutable
+        self._handlers: dict[Channel, Callable[[Any], None]] = {}
+
+    # ------------------------------------------------------------------ the life, as it is driven
+    def begin(self) -> None:
+        """Makes the instance, restores its state, and runs `on_start` as one unit of work."""
+        self._thread = threading.get_ident()
+        self._journal.join(self.fence, self.parker)
+        declaration = self._plan.node.declaration
+        self.instance = copy_of(self._plan.node.blueprint, self)
+        mine = self.instance.__dict__
+        for name in declaration.outboxes:
+            codec = self._plan.message_codecs[name]
+            mine[name] = Sender(self, declaration.outboxes[name], self._plan.feeds[name], codec)
+        for name, channel in self._plan.reads.items():
+            mine[name] = Receiver(self, channel)
+            if name in declaration.handlers:
+                self._handlers[channel] = getattr(self.instance, declaration.handlers[name])
+        self._kept = self._journal.stored_states(self.name)
+        self._restore_states()
+        self._whole(self.instance.on_start)
+        self._journal.attach(self.mailbox, self.fence)
+
+    def work(self) -> None:
+        """Runs `run`, or handles messages, until it is over: the source has finished, or the component was asked to stop."""
+        if self._plan.node.declaration.has_run:
+            self._hook = "run"
+            self.instance.run()
+            self._close_if_open()
+            self._save_if_changed()
+            return
+        while (entries := self._journal.take(self.mailbox, self.fence)) is not None:
+            if entries:
+                self.handle_all(entries)
+            else:
+                self._clock.wait(self.parker, None)
+
+    def end(self, *, interrupted: bool = False) -> None:
+        """Runs `on_stop` as one unit of work.
+
+        Args:
+            interrupted: user code was left in the middle of a unit, which is forgotten.
+        """
+        self._flush()
+        self._put_down()
+        if interrupted:
+            self._drop_unit()
+            self._restore_states()
+        self._hook = "on_stop"
+        self._whole(self.instance.on_stop)
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it works by itself and receives nothing."""
+        return self._plan.node.is_source
+
+    @property
+    def where(self) -> str:
+        """What user code is at work: "on_start", "run", "on_stop" or the name of a handler."""
+        handler = self._handlers.get(self.current[0]) if self.current is not None else None
+        return self._hook if handler is None else handler.__name__
+
+    def handle_all(self, entries: list[Entry]) -> None:
+        """Handles messages that were taken, each as one unit of work; stops between two of them when it is to end."""
+        fence = self.fence
+        for entry in entries:
+            mode = fence.mode
+            if mode is Mode.ENDING or mode is Mode.CUT:
+                break
+            self._handle(entry)
+        self._flush()
+
+    def _handle(self, entry: Entry) -> None:
+        channel = entry[0]
+        self.current = entry
+        try:
+            message = message_of(entry) if entry[2] is UNREAD else entry[2]
+        except CannotDecode as error:
+            self.set_aside(entry, 1, error, "")
+            return
+        unit = self._unit = self._spare or Unit(self.name)
+        self._spare = None
+        self._handlers[channel](message)
+        states = self._changed_states()
+        if channel.codec is None and not unit.sends and not states:
+            self._spare = unit
+            self._unit = self.current = None
+            self._effectless += 1
+            now_s = self._clock.monotonic()
+            if self._effectless >= _SETTLE_AT_LEAST_EVERY or now_s - self._settled_at_s > _SETTLE_AT_LEAST_EVERY_S:
+                self._settled_at_s = now_s
+                self._flush()
+            return
+        if self._effectless:
+            self._flush()
+        unit.settles.append(entry)
+        unit.save(states)
+        self._submit(unit, None)
+        self._unit = self.current = None
+
+    def set_aside(self, entry: Entry, attempts: int, error: BaseException, traceback: str, *, keep: bool = True) -> None:
+        """Settles a message that cannot be handled, and keeps it as a dead letter in the same unit of work.
+
+        Args:
+            keep: whether a dead letter is kept; where the message is not durable there is nothing to keep.
+        """
+        channel, sequence, _, stored = entry
+        self._drop_unit()
+        self._flush()
+        self._journal.put_down(self.mailbox, self.fence, but=entry)
+        letter = rows.DeadLetter(
+            channel=channel.name,
+            message_id=channel.message_id(sequence),
+            type=channel.codec.name if channel.codec is not None else "",
+            message=stored if stored is not None else b"",
+            attempts=attempts,
+            error=f"{type(error).__name__}: {error}",
+            traceback=traceback,
+            at=self._clock.wall(),
+        )
+        unit = Unit(self.name)
+        unit.settles.append(entry)
+        keep = keep and channel.codec is not None
+        if keep:
+            unit.dead_letters.append((rows.dead_key(channel.name, sequence), letter.body()))
+        self._submit(unit, None)
+        self.current = None
+        self._on_set_aside(letter, keep)
+
+    def give_up(self, *, failed: bool) -> None:
+        """Ends this life for good: its fence is cut and what it had in hand is given back. Safe to call from any thread.
+
+        Args:
+            failed: whether the message in work counts as having failed once more.
+        """
+        self._journal.end_life(self.mailbox, self.fence, failed=self.current if failed else None)
+
+    def flush(self) -> None:
+        """Settles what was handled, so that it is not given back."""
+        self._flush()
+
+    # ------------------------------------------------------------------ what the instance asks (the context)
+    @property
+    def log(self) -> logging.Logger:
+        return self._log
+
+    @property
+    def running(self) -> bool:
+        return self.fence.mode is Mode.LIVE  # read without the lock: the answer may be late by one turn of a loop
+
+    @property
+    def message_id(self) -> str:
+        entry = self.current
+        if entry is None:
+            raise UsageError(f"{self.name}: there is no message in work, and so no message_id")
+        return entry[0].message_id(entry[1])
+
+    def read_state(self, state: State[Any]) -> Any:
+        raise UsageError(f"{self.name}.{state.name} was deleted: assign a new value instead")
+
+    def sleep(self, seconds: float) -> None:
+        """On any thread."""
+        deadline_s = self._clock.monotonic() + seconds
+        with self._parker_of_this_thread() as parker:
+            while self.fence.mode is Mode.LIVE and self._clock.monotonic() < deadline_s:
+                self._clock.wait(parker, deadline_s)
+
+    def commit(self, timeout_s: float | None) -> None:
+        """On any thread."""
+        deadline_s = self._deadline_s(timeout_s)
+        if self._is_own_thread() and self._unit is None:
+            self._save_if_changed()
+        with self._parker_of_this_thread() as parker:
+            ticket = self._journal.commit_ticket(parker)
+            while ticket is not None and self._journal.waits_for_commit(ticket, self.fence, deadline_s):
+                self._clock.wait(parker, deadline_s)
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        self._own_thread_only("unit()")
+        if self._unit is not None:
+            raise UsageError(
+                f"{self.name}: a unit of work is open already: "
+                + (
+                    "what follows a receive() is one unit until the next one; receive inside `with self.unit():` instead"
+                    if self._received_here
+                    else "a handler, on_start and on_stop are one unit, and units do not nest"
+                )
+            )
+        self._stop_if_ending()
+        self._put_down()
+        unit = self._unit = Unit(self.name)
+        try:
+            yield
+            unit.save(self._changed_states())
+            self._submit(unit, None)
+        except BaseException:
+            self._drop_unit()
+            self._restore_states()
+            raise
+        self._unit = self.current = None
+
+    def send(
+        self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
+    ) -> None:
+        """Sends a message to some channels: with the open unit, or as a unit of its own. On any thread.
+
+        Args:
+            shared: whether receivers get the object itself; otherwise each makes its own from the stored form.
+        """
+        own = self._is_own_thread()
+        unit = self._unit if own else None
+        gathered = Unit(self.name) if unit is None else unit
+        for channel in channels:
+            if channel.codec is None:
+                gathered.send(channel, message, None)
+            else:
+                gathered.send(channel, message if shared else UNREAD, stored)
+        if unit is not None:
+            return
+        self._stop_if_ending()
+        if own:
+            gathered.save(self._changed_states())
+            self._submit(gathered, timeout_s)
+            return
+        with self._parker_of_this_thread() as parker:
+            self._submit_with(gathered, parker, self._deadline_s(timeout_s))
+
+    def receive(self, channel: Channel, timeout_s: float | None) -> Any:
+        self._own_thread_only("receive()")
+        self._close_if_open()
+        if self._unit is None:
+            self._put_down()
+            self._save_if_changed()
+        deadline_s = self._deadline_s(timeout_s)
+        while True:
+            entry = self._next(channel, deadline_s)
+            self.current = entry
+            try:
+                message = message_of(entry)
+                break
+            except CannotDecode as error:
+                self.set_aside(entry, 1, error, "")
+        if self._unit is None:
+            self._unit = Unit(self.name)
+            self._received_here = True
+        self._unit.settles.append(entry)
+        return message
+
+    def _next(self, channel: Channel, deadline_s: float | None) -> Entry:
+        while True:
+            timed = deadline_s is not None
+            entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1, timed=timed)
+            if entries is None:
+                raise StopRequested(f"{self.name} was asked to stop, and nothing is left to receive")
+            if entries:
+                return entries[0]
+            if deadline_s is not None and self._clock.monotonic() >= deadline_s:
+                self._journal.stay_awake(self.mailbox)
+                raise InboxEmpty(f"{self.name}: no message came to {channel.name} within the timeout")
+            self._clock.wait(self.parker, deadline_s)
+
+    # ------------------------------------------------------------------ units
+    def _whole(self, hook: Callable[[], None]) -> None:
+        """Runs a hook as one unit of work."""
+        unit = self._unit = Unit(self.name)
+        hook()
+        unit.save(self._changed_states())
+        self._submit(unit, None)
+        self._unit = None
+
+    def _submit(self, unit: Unit, timeout_s: float | None) -> None:
+        """Makes a unit of the component's own thread whole; waits for room."""
+        if not unit.is_empty:
+            self._submit_with(unit, self.parker, self._deadline_s(timeout_s))
+            for name, stored in unit.states.items():
+                self._kept[name] = stored
+                self._values[name] = self.instance.__dict__[name]
+
+    def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
+        journal, fence = self._journal, self.fence
+        mailbox = self.mailbox if unit.settles else None
+        ticket = journal.submit(unit, fence, parker, mailbox)
+        while ticket is not None:
+            try:
+                while journal.waits(ticket, fence, deadline_s):
+                    self._clock.wait(parker, deadline_s)
+            except BaseException:
+                journal.withdraw(unit, ticket)
+                raise
+            ticket = journal.submit(unit, fence, parker, mailbox)
+
+    def _close_if_open(self) -> None:
+        """Ends the unit that a receive() had opened."""
+        unit = self._unit
+        if unit is not None and self._received_here:
+            unit.save(self._changed_states())
+            self._submit(unit, None)
+            self._unit = self.current = None
+            self._received_here = False
+
+    def _drop_unit(self) -> None:
+        """Forgets the open unit: nothing of it was. What it received is still in hand."""
+        self._unit = None
+        self._received_here = False
+
+    def _put_down(self) -> None:
+        """Gives back what is in hand, to be received again."""
+        self._journal.put_down(self.mailbox, self.fence)
+        self.current = None
+
+    def _flush(self) -> None:
+        if self._effectless:
+            count, self._effectless = self._effectless, 0
+            self._journal.settle_effectless(self.mailbox, self.fence, count)
+
+    # ------------------------------------------------------------------ state
+    def _restore_states(self) -> None:
+        """Sets every state to what the last whole unit left."""
+        mine = self.instance.__dict__
+        for name, codec in self._plan.state_codecs.items():
+            stored = self._kept.get(name)
+            if stored is None:
+                mine[name] = self._plan.node.declaration.states[name].first_value()
+                self._values.pop(name, None)
+            else:
+                mine[name] = self._values[name] = codec.decode(stored)
+
+    def _changed_states(self) -> dict[str, bytes]:
+        """The stored forms of the states that differ from those of the last whole unit."""
+        changed: dict[str, bytes] = {}
+        mine = self.instance.__dict__
+        for name, codec in self._plan.state_codecs.items():
+            value = mine[name]
+            if codec.immutable and name in self._values and value is self._values[name]:
+                continue
+            stored = codec.encode(value)
+            if stored != self._kept.get(name):
+                changed[name] = stored
+        return changed
+
+    def _save_if_changed(self) -> None:
+        unit = Unit(self.name)
+        unit.save(self._changed_states())
+        self._submit(unit, None)
+
+    # ------------------------------------------------------------------ threads
+    def _is_own_thread(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def _own_thread_only(self, method: str) -> None:
+        if not self._is_own_thread():
+            raise UsageError(
+                f"{self.name}: {method} works on the component's own thread only; other threads may send, sleep and commit"
+            )
+
+    @contextmanager
+    def _parker_of_this_thread(self) -> Iterator[Parkable]:
+        if self._is_own_thread():
+            yield self.parker
+            return
+        parker = Parker()
+        self._journal.join(self.fence, parker)
+        try:
+            yield parker
+        finally:
+            self._journal.leave(self.fence, parker)
+
+    def _stop_if_ending(self) -> None:
+        if self.fence.mode is Mode.ENDING:
+            raise StopRequested(f"{self.name} was asked to stop")
+
+    def _deadline_s(self, timeout_s: float | None) -> float | None:
+        return None if timeout_s is None else self._clock.monotonic() + timeout_s
+
+
+def describe(error: BaseException) -> str:
+    """Type and text of an error, one line."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return f"{name}: {text}" if text and not isinstance(error, MinionsError) else text or name

@@ -1,0 +1,133 @@
+"""The plan of a run: for each component, which channels it reads and feeds and how its state is stored. Frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import attrs
+
+from minions.errors import CannotStore
+from minions.flow.channel import Channel
+from minions.flow.codec import TypeCodec, codec_of, state_codec_of, verify
+from minions.model.ports import Inbox, State, type_name
+from minions.model.topology import Node, Topology
+
+__all__ = ["NodePlan", "Plan"]
+
+R = TypeVar("R")
+
+
+@attrs.frozen(eq=False)
+class NodePlan:
+    """What one component needs to live.
+
+    Attributes:
+        node: the component as it was added.
+        reads: the channel of each of its inboxes.
+        feeds: the channels that each of its outboxes feeds.
+        message_codecs: how what an outbox sends is stored; None where no durable inbox is fed.
+        state_codecs: how each of its states is stored.
+    """
+
+    node: Node
+    reads: dict[str, Channel]
+    feeds: dict[str, tuple[Channel, ...]]
+    message_codecs: dict[str, TypeCodec[Any] | None]
+    state_codecs: dict[str, TypeCodec[Any]]
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """What a system is when it runs.
+
+    Attributes:
+        nodes: the plan of each component, by its name.
+        channels: all channels, by name.
+    """
+
+    nodes: dict[str, NodePlan]
+    channels: dict[str, Channel]
+
+    @property
+    def durable(self) -> bool:
+        """Whether anything is kept at all."""
+        return any(channel.durable for channel in self.channels.values()) or any(
+            plan.state_codecs for plan in self.nodes.values()
+        )
+
+    @classmethod
+    def of(cls, topology: Topology, run_id: str) -> tuple[Plan, list[str]]:
+        """The plan of a topology whose graph is sound, and every reason why something in it cannot be kept.
+
+        Args:
+            run_id: makes the ids of messages that are not durable differ from those of other runs.
+        """
+        problems: list[str] = []
+        channels: dict[str, Channel] = {}
+        for node in topology.nodes:
+            for inbox in node.declaration.inboxes.values():
+                name = f"{node.name}.{inbox.name}"
+                channels[name] = _channel(name, len(channels), inbox, run_id, problems)
+        nodes = {}
+        for node in topology.nodes:
+            feeds = {
+                outbox: tuple(channels[f"{receiver.name}.{inbox}"] for receiver, inbox in topology.fed_by(node, outbox))
+                for outbox in node.declaration.outboxes
+            }
+            states = {name: _state_codec(node, state, problems) for name, state in node.declaration.states.items()}
+            nodes[node.name] = NodePlan(
+                node=node,
+                reads={inbox: channels[f"{node.name}.{inbox}"] for inbox in node.declaration.inboxes},
+                feeds=feeds,
+                message_codecs={outbox: _first(channel.codec for channel in fed) for outbox, fed in feeds.items()},
+                state_codecs={name: codec for name, codec in states.items() if codec is not None},
+            )
+        return cls(nodes, channels), problems
+
+
+def _channel(name: str, index: int, inbox: Inbox[Any], run_id: str, problems: list[str]) -> Channel:
+    codec = None
+    if inbox.durable:
+        codec = _tried(lambda: codec_of(inbox.type), f"inbox {name} of {type_name(inbox.type)}", problems)
+    return Channel(
+        name,
+        index,
+        capacity=inbox.capacity,
+        overflow=inbox.overflow,
+        retry=inbox.retry,
+        codec=codec,
+        run_id=run_id,
+    )
+
+
+def _state_codec(node: Node, state: State[Any], problems: list[str]) -> TypeCodec[Any] | None:
+    where = f"state {node.name}.{state.name} of {type_name(state.type)}"
+    codec = _tried(
+        lambda: state_codec_of(state.type, version=state.version, migrations=state.migrations), where, problems
+    )
+    if codec is not None:
+        _tried(lambda: _verify_first_value(state, codec), where, problems)
+    return codec
+
+
+def _verify_first_value(state: State[Any], codec: TypeCodec[Any]) -> None:
+    try:
+        first = state.first_value()
+    except TypeError as error:
+        raise CannotStore(
+            f"its first value cannot be made ({error}): give every field a default, or State(..., initial=...)"
+        ) from error
+    verify(codec, first)
+
+
+def _tried(make: Callable[[], R], where: str, problems: list[str]) -> R | None:
+    try:
+        return make()
+    except CannotStore as error:
+        problems.append(f"{where}: {error}")
+        return None
+
+
+def _first(codecs: Iterable[TypeCodec[Any] | None]) -> TypeCodec[Any] | None:
+    return next((codec for codec in codecs if codec is not None), None)

@@ -1,0 +1,101 @@
+"""What stands in a running component under the names of its ports: senders and receivers.
+
+They are called by user code on the component's thread (a sender on any thread); they hold no lock and no state of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from minions.errors import MessageRefused, StopRequested
+from minions.flow.channel import UNREAD, Channel
+from minions.flow.codec import TypeCodec
+from minions.model.ports import Outbox, type_name
+
+__all__ = ["Door", "Receiver", "Sender", "message_of"]
+
+
+class Door(Protocol):
+    """The life that a port belongs to."""
+
+    name: str
+
+    def send(
+        self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
+    ) -> None: ...
+
+    def receive(self, channel: Channel, timeout_s: float | None) -> Any: ...
+
+
+class Sender:
+    """A live outbox.
+
+    A message for a durable inbox is encoded here, at the sending line, so that one that cannot be stored fails where it was
+    made. Its receivers get the object itself where it is immutable, and a copy of their own, made from the stored form, where
+    it is not.
+    """
+
+    __slots__ = ("_channels", "_class", "_encode", "_life", "_outbox", "_shared")
+
+    def __init__(self, life: Door, outbox: Outbox[Any], channels: tuple[Channel, ...], codec: TypeCodec[Any] | None) -> None:
+        self._life = life
+        self._outbox = outbox
+        self._channels = channels
+        self._class = getattr(outbox.type, "__origin__", outbox.type)
+        self._encode = codec.encode if codec is not None else None
+        self._shared = codec is None or codec.immutable
+
+    def send(self, message: Any, *, timeout_s: float | None = None) -> None:
+        """See `Outbox.send`."""
+        if message.__class__ is not self._class:
+            self._refuse(message)
+        stored = self._encode(message) if self._encode is not None else None
+        self._life.send(self._channels, message, self._shared, stored, timeout_s)
+
+    def _refuse(self, message: Any) -> None:
+        expected = type_name(self._outbox.type)
+        where = f"{self._life.name}.{self._outbox.name}"
+        if isinstance(message, self._class):
+            raise MessageRefused(
+                f"{where} sends {expected}, not its subclass {type_name(type(message))}: what the subclass adds would be lost "
+                f"in the store; send {expected}, or give the subclass an outbox of its own"
+            )
+        raise MessageRefused(f"{where} sends {expected}, not {message!r} ({type_name(type(message))})")
+
+
+class Receiver:
+    """A live inbox of a component that has a `run()` of its own."""
+
+    __slots__ = ("_channel", "_life")
+
+    def __init__(self, life: Door, channel: Channel) -> None:
+        self._life = life
+        self._channel = channel
+
+    def receive(self, *, timeout_s: float | None = None) -> Any:
+        """See `Inbox.receive`."""
+        return self._life.receive(self._channel, timeout_s)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self._life.receive(self._channel, None)
+        except StopRequested:
+            raise StopIteration from None  # the loop is over; the cause says no more than that
+
+
+def message_of(entry: tuple[Channel, int, Any, bytes | None]) -> Any:
+    """The message of an entry, decoded where only its stored form is in memory.
+
+    Raises:
+        CannotDecode: the stored form is not what the class says.
+    """
+    channel, _, message, stored = entry
+    if message is not UNREAD:
+        return message
+    assert channel.codec is not None
+    assert stored is not None
+    return channel.codec.decode(stored)

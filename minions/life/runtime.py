@@ -1,0 +1,346 @@
+"""A running system: opens what was kept, lets the supervisor begin and end lives, and closes it all.
+
+Threads: the supervisor's does everything under "actions"; the caller's opens, posts commands and waits. `_ended` is how they
+meet; the fields below it are written before it is set and read after.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from minions import events
+from minions.clock import Clock
+from minions.errors import CannotDecode, StoreError, StoreTooNew
+from minions.fence import Fence, Mode
+from minions.flow import rows
+from minions.flow.journal import Journal
+from minions.flow.ledger import Recovered
+from minions.flow.parker import Parker
+from minions.flow.writer import Writer
+from minions.life import commands
+from minions.life.life import Life, describe
+from minions.life.plan import Plan
+from minions.life.supervision import (
+    Abandon,
+    Action,
+    AskToStop,
+    Deadlines,
+    End,
+    Launch,
+    Notify,
+    Quieted,
+    Supervision,
+    WatchIdle,
+)
+from minions.life.supervisor import Supervisor
+from minions.life.thread import ComponentThread
+from minions.model.topology import Node, Topology
+
+__all__ = ["Options", "Runtime"]
+
+_LAST_COMMIT_TIMEOUT_S = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """How a system runs.
+
+    Attributes:
+        folder: where its state is kept.
+        synchronous: what a commit survives: "NORMAL" the end of the process, "FULL" the loss of power too.
+        stop_timeout_s: the one deadline for an orderly stop.
+        give_up_commit_s: how long a commit that fails (a full disk) is tried again before the system stops.
+        forever: stay when nothing can happen any more.
+    """
+
+    folder: Path
+    synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
+    stop_timeout_s: float = 10.0
+    give_up_commit_s: float = 60.0
+    forever: bool = False
+
+
+class Runtime:
+    """One run of a system, from its start to its end."""
+
+    def __init__(
+        self,
+        name: str,
+        topology: Topology,
+        plan: Plan,
+        options: Options,
+        clock: Clock,
+        on_event: Callable[[events.Event], None],
+    ) -> None:
+        """
+        Args:
+            on_event: told of everything that happens, on the supervisor's thread (of what happens before it is started, on
+                the caller's).
+        """
+        self.name = name
+        self.plan = plan
+        self.journal = Journal(clock, durable=plan.durable)
+        self._options = options
+        self._clock = clock
+        self._on_event = on_event
+        self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
+        self._writer: Writer | None = None
+        self._supervisor = Supervisor(
+            Supervision(
+                topology.start_order(),
+                lambda node: _producers(topology, node),
+                self._is_quiet,
+                deadlines=Deadlines.of(options.stop_timeout_s),
+                forever=options.forever,
+                chance=random.random,
+            ),
+            self._act,
+            clock,
+            f"{name}/supervisor",
+        )
+        self._ended = threading.Event()
+        self._quiet = threading.Event()
+        self._when_ended: Callable[[], None] = lambda: None
+        self.stopped: events.SystemStopped | None = None
+
+    # ------------------------------------------------------------------ the caller's side
+    def start(self, when_ended: Callable[[], None] = lambda: None) -> None:
+        """Restores what was kept, and begins; returns before the components have started.
+
+        Args:
+            when_ended: called once, on the supervisor's thread, when all is over.
+
+        Raises:
+            StoreError: the state folder cannot be used; nothing in it was changed.
+            CannotDecode: something in it is not what the classes say; nothing in it was changed.
+        """
+        self._when_ended = when_ended
+        if self.plan.durable:
+            self._open()
+        self.journal.on_idle = lambda: self.post(commands.Idle())
+        self._supervisor.start()
+        self.post(commands.Begin())
+
+    def post(self, command: commands.Command) -> None:
+        """Hands a command to the supervisor. Safe to call from any thread."""
+        self._supervisor.post(command)
+
+    def stop(self, reason: str) -> None:
+        """Begins an orderly stop; returns at once. A second call changes nothing."""
+        self.post(commands.Stop(reason))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Blocks until all is over; False when that did not happen in time."""
+        return self._ended.wait(timeout_s)
+
+    def wait_until_quiet(self, timeout_s: float | None = None) -> bool:
+        """Blocks until nothing can happen any more, or all is over; False when that did not happen in time."""
+        return self._quiet.wait(timeout_s)
+
+    def reach(self, timeout_s: float | None = None) -> bool:
+        """Blocks until the supervisor has dealt with everything posted before; False when that did not happen in time."""
+        reached = threading.Event()
+        self.post(commands.Reached(reached.set))
+        return reached.wait(timeout_s)
+
+    def _open(self) -> None:
+        codecs = {name: channel.codec for name, channel in self.plan.channels.items()}
+        writer = Writer(
+            self._options.folder,
+            {name: codec.name for name, codec in codecs.items() if codec is not None},
+            self._clock,
+            synchronous=self._options.synchronous,
+            give_up_s=self._options.give_up_commit_s,
+            on_trouble=self._commit_trouble,
+        )
+        recovered = writer.open()
+        try:
+            strangers = self._restore(recovered)
+        except BaseException:
+            writer.close()
+            raise
+        self._writer = writer
+        self._on_event(
+            events.StateOpened(
+                folder=str(self._options.folder),
+                resumed=not recovered.is_empty,
+                waiting_messages=sum(channel.size for channel in self.plan.channels.values()),
+                commits_lost=writer.commits_lost,
+                strangers=strangers,
+            )
+        )
+        writer.begin(self.journal)
+
+    def _restore(self, recovered: Recovered) -> tuple[str, ...]:
+        """Puts back what an earlier run left; returns the inboxes that the system does not have any more."""
+        self._check_states(recovered)
+        self.journal.states = recovered.states
+        strangers = []
+        for name, left in recovered.channels.items():
+            channel = self.plan.channels.get(name)
+            if channel is None or channel.codec is None:
+                if left.waiting:
+                    strangers.append(name)
+                continue
+            other = left.types - {channel.codec.name}
+            if other:
+                raise CannotDecode(
+                    f"{self._options.folder}: {len(left.waiting)} messages of type {', '.join(sorted(other))} wait for inbox "
+                    f"{name}, which now carries {channel.codec.name}: let the version that sent them run until they are handled, "
+                    "or give the class its former name"
+                )
+            channel.restore(left.next_sequence, left.ack_set(), left.waiting)
+        return tuple(strangers)
+
+    def _check_states(self, recovered: Recovered) -> None:
+        problems = []
+        for plan in self.plan.nodes.values():
+            for name, codec in plan.state_codecs.items():
+                stored = recovered.states.get(plan.node.name, {}).get(name)
+                if stored is not None:
+                    try:
+                        codec.decode(stored)
+                    except StoreTooNew:
+                        raise
+                    except CannotDecode as error:
+                        problems.append(f"state {plan.node.name}.{name}: {error}")
+        if problems:
+            raise CannotDecode(
+                f"{self._options.folder} holds state that cannot be loaded, and was left as it is: {'; '.join(problems)}"
+            )
+
+    # ------------------------------------------------------------------ actions, on the supervisor's thread
+    def _act(self, action: Action) -> None:
+        match action:
+            case Launch(component, epoch):
+                self._launch(component, epoch)
+            case AskToStop(component, again):
+                self._ask_to_stop(component, again)
+            case Abandon(component):
+                self._abandon(component)
+            case WatchIdle():
+                self.journal.watch_idle(True)
+                self.post(commands.Idle())
+            case Notify(event):
+                self._on_event(event)
+            case Quieted(quiet):
+                if quiet:
+                    self._quiet.set()
+                else:
+                    self._quiet.clear()
+            case End(reason, survivors, problems):
+                self._finish(reason, survivors, problems)
+
+    def _launch(self, component: str, epoch: int) -> None:
+        plan = self.plan.nodes[component.partition("#")[0]]
+        life = Life(
+            plan,
+            Fence(component, epoch),
+            self.journal,
+            self._clock,
+            Parker(),
+            logging.getLogger(f"minions.{self.name}.{component}"),
+            self._set_aside,
+        )
+        thread = self._threads[component] = ComponentThread(life, self.journal, self.name, self.post)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the machine gives no further thread
+            life.give_up(failed=False)
+            self.post(commands.Failed(component, epoch, "on_start", describe(error), ""))
+
+    def _ask_to_stop(self, component: str, again: bool) -> None:
+        life = self._threads[component].life
+        self.journal.advance(life.fence, Mode.ENDING if again else Mode.STOPPING)
+        if again:
+            threading.Thread(
+                target=self._interrupt, args=(life,), name=f"{self.name}/interrupt {component}", daemon=True
+            ).start()
+
+    def _interrupt(self, life: Life) -> None:
+        """Calls `on_interrupt`, on a thread of its own, because it may hang."""
+        instance = getattr(life, "instance", None)
+        if instance is None:
+            return
+        try:
+            instance.on_interrupt()
+        except Exception as error:  # noqa: BLE001 - reported
+            failed = events.ComponentFailed(
+                component=life.name,
+                epoch=life.fence.epoch,
+                where="on_interrupt",
+                error=describe(error),
+                traceback="".join(traceback.format_exception(error)),
+                message_id="",
+                attempt=0,
+                restart_in_s=None,
+            )
+            self.post(commands.Noted(failed))
+
+    def _abandon(self, component: str) -> None:
+        thread = self._threads[component]
+        stack = stack_of(thread.ident)
+        thread.life.give_up(failed=False)
+        self._on_event(events.ComponentAbandoned(component, thread.life.fence.epoch, stack))
+
+    def _finish(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
+        """Waits for the last threads and the last commit, and tells what is left."""
+        for name, thread in self._threads.items():
+            if name not in survivors:
+                thread.join(1.0)
+        if self._writer is not None and not self._writer.close(_LAST_COMMIT_TIMEOUT_S):
+            problems = (*problems, "the last units were not on disk in time; the next start goes on from before them")
+        self.stopped = events.SystemStopped(
+            reason="failed" if problems else reason,
+            problems=problems,
+            survivors=survivors,
+            left_messages=sum(channel.size for channel in self.plan.channels.values() if channel.durable),
+            lost_messages=sum(channel.size for channel in self.plan.channels.values() if not channel.durable),
+        )
+        self._on_event(self.stopped)
+        self._ended.set()
+        self._quiet.set()
+        self._when_ended()
+
+    # ------------------------------------------------------------------ called from other threads of ours
+    def _is_quiet(self, components: list[str], idle: bool) -> bool:
+        """On the supervisor's thread."""
+        plans = {id(plan): plan for plan in (self.plan.nodes[name.partition("#")[0]] for name in components)}
+        channels = [channel for plan in plans.values() for channel in plan.reads.values()]
+        loops = [name for name in components if self.plan.nodes[name.partition("#")[0]].node.declaration.has_run]
+        mailboxes = [self._threads[name].life.mailbox for name in loops if name in self._threads] if idle else []
+        return self.journal.quiet(channels, mailboxes)
+
+    def _commit_trouble(self, attempt: int, error: StoreError, given_up: bool) -> None:
+        """On the writer's thread."""
+        self.post(commands.Noted(events.CommitTrouble(attempt, str(error), given_up)))
+        if given_up:
+            self.post(commands.StoreFailed(str(error)))
+
+    def _set_aside(self, letter: rows.DeadLetter, kept: bool) -> None:
+        """On the thread of a component."""
+        component = letter.channel.partition(".")[0]
+        self.post(
+            commands.Noted(
+                events.MessageSetAside(component, letter.message_id, letter.attempts, letter.error, kept),
+            )
+        )
+
+
+def stack_of(ident: int | None) -> str:
+    """Where a thread is, as Python prints it; empty when it has ended."""
+    frame = sys._current_frames().get(ident) if ident is not None else None
+    return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+
+def _producers(topology: Topology, node: Node) -> list[Node]:
+    return [other for other in topology.nodes if any(fed is node for fed in topology.consumers(other))]

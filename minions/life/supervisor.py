@@ -1,0 +1,77 @@
+"""The supervisor's thread: takes one command after the other, asks the supervision what follows, and has it done.
+
+`_lock` guards the commands that wait; everything else belongs to the thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from minions.clock import Clock
+from minions.flow.parker import Parker
+from minions.life.commands import Command, Due, Noted, Reached
+from minions.life.supervision import Action, End, Notify, Supervision, WakeAt
+
+__all__ = ["Supervisor"]
+
+
+class Supervisor:
+    """Drives a `Supervision` on a thread of its own, until it says that all is over."""
+
+    def __init__(self, supervision: Supervision, act: Callable[[Action], None], clock: Clock, name: str) -> None:
+        """
+        Args:
+            act: does what was decided; called on the supervisor's thread. Must not block for long.
+            name: of the thread.
+        """
+        self.supervision = supervision
+        self._act = act
+        self._clock = clock
+        self._parker = Parker()
+        self._lock = threading.Lock()
+        self._waiting: deque[Command] = deque()
+        self._wake_at_s: float | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def post(self, command: Command) -> None:
+        """Hands a command over. Returns at once; safe to call from any thread."""
+        with self._lock:
+            self._waiting.append(command)
+        self._parker.unpark()
+
+    def _drive(self) -> None:
+        while not self._ended:
+            command = self._next()
+            match command:
+                case Reached(callback):
+                    callback()
+                case Noted(event):
+                    self._act(Notify(event))
+                case _:
+                    for action in self.supervision.handle(command, self._clock.monotonic()):
+                        self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case WakeAt(at_s):
+                self._wake_at_s = at_s
+            case _:
+                self._ended = isinstance(action, End)
+                self._act(action)
+
+    def _next(self) -> Command:
+        while True:
+            with self._lock:
+                if self._waiting:
+                    return self._waiting.popleft()
+            due_s = self._wake_at_s
+            if due_s is not None and self._clock.monotonic() >= due_s:
+                self._wake_at_s = None
+                return Due()
+            self._clock.wait(self._parker, due_s)

@@ -1,0 +1,181 @@
+"""`Component`: what users subclass. It decides nothing: a declaration is read off the class, and whatever needs a running
+system is asked of the context that the runtime gives to each life."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, dataclass_transform
+
+import attrs
+
+from minions.errors import UsageError
+from minions.model.declaration import Declaration, declare
+from minions.model.ports import State
+
+__all__ = ["Blueprint", "Component", "Context", "copy_of"]
+
+
+class Context(Protocol):
+    """What a component asks of the life that it is in (or of the blueprint, which mostly refuses)."""
+
+    @property
+    def log(self) -> logging.Logger: ...
+    @property
+    def running(self) -> bool: ...
+    @property
+    def message_id(self) -> str: ...
+    def sleep(self, seconds: float) -> None: ...
+    def unit(self) -> AbstractContextManager[None]: ...
+    def commit(self, timeout_s: float | None) -> None: ...
+    def read_state(self, state: State[Any]) -> Any: ...
+
+
+class Blueprint:
+    """The context of a component that runs nowhere: it refuses everything but what a system lends it.
+
+    Attributes:
+        reader: answers for a `State` what was last kept; set by `System.add`, None before.
+    """
+
+    def __init__(self, component: str) -> None:
+        self._component = component
+        self.reader: Any = None
+
+    def read_state(self, state: State[Any]) -> Any:
+        if self.reader is None:
+            raise UsageError(
+                f"{self._component}.{state.name}: a State has a value inside a running component, and on a component that "
+                "was passed to System.add()"
+            )
+        return self.reader(state)
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise UsageError(
+            f"{self._component}.{name} works inside a running component only; this object is a blueprint: "
+            "pass it to System.add() and run the system"
+        )
+
+    @property
+    def log(self) -> logging.Logger:
+        self._refuse("log")
+
+    @property
+    def running(self) -> bool:
+        return False
+
+    @property
+    def message_id(self) -> str:
+        self._refuse("message_id")
+
+    def sleep(self, seconds: float) -> None:
+        self._refuse("sleep()")
+
+    def unit(self) -> AbstractContextManager[None]:
+        self._refuse("unit()")
+
+    def commit(self, timeout_s: float | None) -> None:
+        self._refuse("commit()")
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(attrs.field,))
+class Component:
+    """A long-lived part of a system, with a managed thread of its own.
+
+    A subclass becomes an attrs class by being defined: annotated names are its configuration, given by keyword. What is
+    made from it is a blueprint; every start of the component gets a fresh copy, made from the same arguments.
+
+    Write either handlers (``@inbox.handler``) or `run()`. All methods are called on the component's own thread, one at a
+    time, so component code needs no locks.
+
+    Raises:
+        DeclarationError: when the class is defined, naming everything that is wrong with it and what to do.
+    """
+
+    __minions_declaration__: Declaration = Declaration(class_name="Component")
+    _minions: Any  # the Context; not annotated as one, because a user's type checker must not see it as a field
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args, **configuration):
+            self = super().__new__(cls)
+            self.__dict__["_minions_arguments"] = configuration
+            self.__dict__["_minions"] = Blueprint(cls.__qualname__)
+            return self
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.__minions_declaration__ = declare(cls, Component)
+
+    # ------------------------------------------------------------------ what a subclass may define
+    def on_start(self) -> None:
+        """Called first in each life, as one unit of work: open connections, take what is needed."""
+
+    def run(self) -> None:
+        """The component's own loop, instead of handlers. Loop ``while self.running:`` and return to end."""
+
+    def on_stop(self) -> None:
+        """Called last in a life that is stopped, as one unit of work: close what `on_start` opened."""
+
+    def on_interrupt(self) -> None:
+        """Called from another thread when the component was asked to stop and does not: break the call that blocks it."""
+
+    # ------------------------------------------------------------------ what the runtime offers
+    @property
+    def log(self) -> logging.Logger:
+        """The logger of this component, ``minions.<system>.<component>``."""
+        log: logging.Logger = self._minions.log
+        return log
+
+    @property
+    def running(self) -> bool:
+        """Whether the component has not been asked to stop."""
+        running: bool = self._minions.running
+        return running
+
+    @property
+    def message_id(self) -> str:
+        """An id of the message in work, the same at every retry, also after a crash.
+
+        Raises:
+            UsageError: no message is in work.
+        """
+        message_id: str = self._minions.message_id
+        return message_id
+
+    def sleep(self, seconds: float) -> None:
+        """Waits; ends early when the component is asked to stop."""
+        self._minions.sleep(seconds)
+
+    def unit(self) -> AbstractContextManager[None]:
+        """In `run()`: everything received, changed and sent inside ``with self.unit():`` is whole or it never was.
+
+        Blocks at its end while an inbox that it sends to is full. If the block raises, its messages were never sent and the
+        state is as it was before.
+
+        Raises:
+            UsageError: inside a handler, which is one unit already, or inside another unit.
+            StopRequested: the component was asked to stop a while ago; let it pass.
+        """
+        unit: AbstractContextManager[None] = self._minions.unit()
+        return unit
+
+    def commit(self, timeout_s: float | None = None) -> None:
+        """Returns when every unit so far, of all components, is on disk. Blocks.
+
+        In `run()` the state as it is now is included; in a handler what the handler itself has sent and changed is not:
+        its unit is whole when it returns.
+
+        Raises:
+            CommitTimeout: it was not on disk within `timeout_s` seconds.
+        """
+        self._minions.commit(timeout_s)
+
+
+def copy_of(blueprint: Component, context: Context | None = None) -> Component:
+    """A fresh component made from the arguments of `blueprint`, for one life. Deep copies, so nothing leaks into the next."""
+    made = type(blueprint)(**copy.deepcopy(blueprint.__dict__["_minions_arguments"]))
+    if context is not None:
+        made.__dict__["_minions"] = context
+    return made

@@ -1,0 +1,220 @@
+"""Reads a component class when it is defined: its ports, handlers and states, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from minions.errors import DeclarationError
+from minions.model.ports import OVERFLOWS, Inbox, Outbox, Port, State, type_name
+
+__all__ = ["FRAMEWORK_NAMES", "HOOKS", "Declaration", "declare"]
+
+HOOKS = ("on_start", "run", "on_stop", "on_interrupt")
+"""The methods that a component may define; each takes no argument but self."""
+
+FRAMEWORK_NAMES = ("after_commit", "blocking", "commit", "log", "message_id", "running", "sleep", "submit", "unit")
+"""The names that belong to the runtime on every component: a class that defines one of them is refused. `after_commit`,
+`blocking` and `submit` are kept free for what is to come, so that a class written today is not refused tomorrow."""
+
+_FIELDS_OF_OURS = ("_minions", "_minions_arguments", "__minions_declaration__")
+
+
+@attrs.frozen
+class Declaration:
+    """What a component class declares.
+
+    Attributes:
+        class_name: the class's qualified name.
+        inboxes, outboxes, states: the ports by name, in the order of their declaration.
+        handlers: for each inbox that has one, the name of its handler.
+        has_run: whether the class has a loop of its own.
+    """
+
+    class_name: str
+    inboxes: dict[str, Inbox[Any]] = attrs.Factory(dict)
+    outboxes: dict[str, Outbox[Any]] = attrs.Factory(dict)
+    states: dict[str, State[Any]] = attrs.Factory(dict)
+    handlers: dict[str, str] = attrs.Factory(dict)
+    has_run: bool = False
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it works by itself: a loop of its own that receives nothing."""
+        return self.has_run and not self.inboxes
+
+
+def declare(cls: type, root: type) -> Declaration:
+    """Makes `cls` an attrs class and returns what it declares.
+
+    Raises:
+        DeclarationError: naming every problem of the class.
+    """
+    found = list(_names(cls)) + list(_hooks(cls)) + list(_fields(cls))
+    ports = _ports(cls)
+    has_run = _overrides(cls, "run", root)
+    found += _port_problems(cls, ports)
+    handlers: dict[str, str] = {}
+    for inbox in (port for port in ports.values() if isinstance(port, Inbox)):
+        found += _handler_problems(cls, inbox, has_run)
+        if len(inbox.handlers) == 1:
+            handlers[inbox.name] = inbox.handlers[0]
+    if not found:
+        found += _become_attrs(cls)
+    if found:
+        raise DeclarationError(cls.__qualname__, found)
+    return Declaration(
+        class_name=cls.__qualname__,
+        inboxes={name: port for name, port in ports.items() if isinstance(port, Inbox)},
+        outboxes={name: port for name, port in ports.items() if isinstance(port, Outbox)},
+        states={name: port for name, port in ports.items() if isinstance(port, State)},
+        handlers=handlers,
+        has_run=has_run,
+    )
+
+
+def _names(cls: type) -> Iterator[str]:
+    taken = {*vars(cls), *_annotations(cls)}
+    for name in FRAMEWORK_NAMES:
+        if name in taken:
+            yield f"{name!r} is a name of the runtime (Component.{name}): choose another name"
+    for name in _FIELDS_OF_OURS:
+        if name in taken and name != "__minions_declaration__":
+            yield f"{name!r} is a name of the runtime: choose another name"
+    if "__init__" in vars(cls):
+        yield "it defines __init__: declare configuration as annotated names (path: str) and prepare the rest in on_start()"
+    if "__new__" in vars(cls):
+        yield "it defines __new__: declare configuration as annotated names and prepare the rest in on_start()"
+
+
+def _hooks(cls: type) -> Iterator[str]:
+    for name in HOOKS:
+        if name in _annotations(cls):
+            yield f"{name!r} is a method of the runtime's: it cannot be configuration, choose another name"
+        if name not in vars(cls):
+            continue
+        hook = vars(cls)[name]
+        if not inspect.isfunction(hook):
+            yield f"{name} must be a plain method: def {name}(self) -> None"
+        elif reason := _not_callable_with(hook, 1):
+            yield f"{name} {reason}: write def {name}(self) -> None"
+
+
+def _fields(cls: type) -> Iterator[str]:
+    for name in _annotations(cls):
+        value = vars(cls).get(name)
+        if isinstance(value, Port):
+            yield f"{name!r} is annotated, which would make the port configuration: write {name} = {type(value).__name__}(...)"
+        if isinstance(value, (list, dict, set, bytearray)):
+            kind = type(value).__name__
+            yield f"the default of {name!r} is a {kind} that all components would share: use attrs.field(factory={kind})"
+
+
+def _ports(cls: type) -> dict[str, Port[Any]]:
+    """All ports by name, those of base classes first; what a subclass sets to something else is gone."""
+    ports: dict[str, Port[Any]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, Port) and name == value.name:
+                ports[name] = value
+            else:
+                ports.pop(name, None)
+    return ports
+
+
+def _port_problems(cls: type, ports: dict[str, Port[Any]]) -> Iterator[str]:
+    for port in ports.values():
+        kind = type(port).__name__
+        if port.extra_names:
+            names = ", ".join(map(repr, port.extra_names))
+            yield f"{port.name!r} and {names} are the same {kind} object: make one for each name"
+        if not _is_type(port.type):
+            yield f"{port.name} = {kind}({port.type!r}): the first argument must be a type"
+        if isinstance(port, Inbox):
+            if type(port.capacity) is not int or port.capacity < 1:
+                yield f"{port.name}: capacity={port.capacity!r} must be a whole number from 1 up"
+            if port.overflow not in OVERFLOWS:
+                yield f"{port.name}: overflow={port.overflow!r} must be one of {', '.join(OVERFLOWS)}"
+        if isinstance(port, State) and (type(port.version) is not int or port.version < 1):
+            yield f"{port.name}: version={port.version!r} must be a whole number from 1 up"
+
+
+def _handler_problems(cls: type, inbox: Inbox[Any], has_run: bool) -> Iterator[str]:
+    written = type_name(inbox.type)
+    if has_run and inbox.handlers:
+        yield (
+            f"inbox {inbox.name!r} has the handler {inbox.handlers[0]!r}, but the class has run(), which keeps the thread: "
+            f"receive in run() with `for message in self.{inbox.name}:`, or drop run()"
+        )
+    elif len(inbox.handlers) > 1:
+        yield (
+            f"inbox {inbox.name!r} has {len(inbox.handlers)} handlers ({', '.join(inbox.handlers)}): keep one and call the "
+            "others from it"
+        )
+    elif not inbox.handlers and not has_run:
+        yield (
+            f"inbox {inbox.name!r} has no handler: write @{inbox.name}.handler above a method "
+            f"def ...(self, message: {written}) -> None, or receive from it in run()"
+        )
+    if len(inbox.handlers) == 1 and not has_run:
+        name = inbox.handlers[0]
+        method = inspect.getattr_static(cls, name, None)
+        if not inspect.isfunction(method):
+            yield f"the handler of inbox {inbox.name!r} must be a method of the class"
+        elif reason := _not_callable_with(method, 2):
+            yield f"handler {name} of inbox {inbox.name!r} {reason}: write def {name}(self, message: {written}) -> None"
+        elif mismatch := _other_type(method, inbox.type):
+            yield f"handler {name} takes {mismatch}, but inbox {inbox.name!r} carries {written}: make them the same"
+
+
+def _not_callable_with(method: Any, arguments: int) -> str:
+    """Why `method` is not a plain method of that many positional arguments (self included), or an empty string."""
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        return "is async, but components run on threads and may simply block"
+    if inspect.isgeneratorfunction(method):
+        return "is a generator, and would never be run: it must not yield"
+    try:
+        inspect.signature(method).bind(*range(arguments))
+    except TypeError:
+        return f"takes {inspect.signature(method)}"
+    return ""
+
+
+def _other_type(method: Any, declared: Any) -> str:
+    """The annotated type of the message where it can never be that of the inbox, or an empty string."""
+    try:
+        hints = typing.get_type_hints(method)
+    except (NameError, TypeError, AttributeError):
+        return ""  # a name that only a type checker can see; it checks the rest
+    parameters = [name for name in inspect.signature(method).parameters][1:]
+    annotated = hints.get(parameters[0]) if parameters else None
+    if annotated is None or annotated == declared or not isinstance(annotated, type) or not isinstance(declared, type):
+        return ""
+    try:
+        return "" if issubclass(declared, annotated) else type_name(annotated)
+    except TypeError:
+        return ""
+
+
+def _become_attrs(cls: type) -> list[str]:
+    try:
+        attrs.define(cls, slots=False, kw_only=True, eq=False, auto_attribs=True)
+    except (TypeError, ValueError) as error:
+        return [f"{error} (every annotated name becomes configuration, an attrs field)"]
+    return []
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    return dict(inspect.get_annotations(cls))
+
+
+def _overrides(cls: type, name: str, root: type) -> bool:
+    return inspect.getattr_static(cls, name) is not inspect.getattr_static(root, name)
+
+
+def _is_type(declared: Any) -> bool:
+    return isinstance(declared, type) or typing.get_origin(declared) is not None

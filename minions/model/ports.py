@@ -1,0 +1,211 @@
+"""The typed descriptors of a component: `Inbox`, `Outbox` and `State`.
+
+None of them defines `__set__`: the runtime puts what is alive (a sender, a receiver, a value) into the instance's own
+dictionary under the port's name, so that inside a running component `self.readings.send` and `self.summary.count += 1` are
+plain attribute accesses at full speed. What a descriptor answers itself is asked on a class or on a blueprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
+
+from minions.errors import UsageError
+from minions.model.policy import Retry
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "type_name"]
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Callable[..., object])
+C = TypeVar("C")
+
+Overflow = Literal["block", "drop_oldest", "drop_newest", "fail"]
+OVERFLOWS = ("block", "drop_oldest", "drop_newest", "fail")
+
+
+def type_name(declared: Any) -> str:
+    """A declared type as a user wrote it: ``Reading``, ``dict[str, int]``."""
+    return declared.__qualname__ if isinstance(declared, type) and not hasattr(declared, "__args__") else str(declared)
+
+
+class Port(Generic[T]):
+    """What the three descriptors share: a type, a name, and the blueprint that they were asked on.
+
+    Attributes:
+        type: the declared type of what passes or is kept.
+        name: the attribute's name in the class.
+        blueprint: the component object that the port was asked on, or None on the class itself.
+    """
+
+    def __init__(self, type: type[T]) -> None:  # noqa: A002 - the word that a user expects
+        self.type: Any = type
+        self.name = ""
+        self.extra_names: tuple[str, ...] = ()  # further names of the same object, which a declaration refuses
+        self.blueprint: Any = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self.name:
+            self.extra_names += (name,)
+        else:
+            self.name = name
+
+    def _of(self, blueprint: object) -> Self:
+        """This port as asked on one blueprint, so that it can be connected."""
+        bound = object.__new__(type(self))
+        bound.__dict__.update(self.__dict__)
+        bound.blueprint = blueprint
+        return bound
+
+    def _needs_a_life(self, method: str) -> NoReturn:
+        raise UsageError(
+            f"{self}.{method} works inside a running component only; this object is a blueprint: "
+            "pass it to System.add(), connect it, and run the system"
+        )
+
+    def __str__(self) -> str:
+        owner = "" if self.blueprint is None else f"{type(self.blueprint).__qualname__}."
+        return f"{owner}{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self} of {type_name(self.type)}>"
+
+
+class Outbox(Port[T]):
+    """Where a component sends messages of one type; connected to one or several inboxes of that type.
+
+    Args:
+        type: the class of the messages.
+        optional: an outbox that is not connected is an error at `check()` unless this is set; what is sent to it is
+            then dropped.
+    """
+
+    def __init__(self, type: type[T], *, optional: bool = False) -> None:  # noqa: A002
+        super().__init__(type)
+        self.optional = optional
+
+    def __get__(self, instance: object, owner: type) -> Outbox[T]:
+        return self if instance is None else self._of(instance)
+
+    def send(self, message: T, *, timeout_s: float | None = None) -> None:
+        """Sends one message to every connected inbox.
+
+        In a handler, in `on_start`, `on_stop` and inside ``with self.unit():`` the message becomes part of the unit of work
+        and is seen by others when the unit is whole; this call then does not block. In `run()` each call is a unit of
+        its own (with the state as it is) and blocks while a connected inbox is full.
+
+        Called from a thread that is not the component's (a callback of a library), it is a unit of its own without state.
+
+        Args:
+            message: an object of the outbox's class, exactly (of a subclass, fields could be lost in the store).
+            timeout_s: how long to wait for room, in seconds; None waits as long as it takes.
+
+        Raises:
+            MessageRefused: the value is not of the outbox's class.
+            CannotEncode: the value would not survive being stored.
+            InboxFull: no room within `timeout_s`, or the inbox was declared with ``overflow="fail"``. Nothing was sent.
+        """
+        self._needs_a_life("send()")
+
+
+class Inbox(Port[T]):
+    """Where a component receives messages of one type, in the order in which each sender sent them.
+
+    Args:
+        type: the class of the messages.
+        capacity: how many messages may wait here or be in work; senders block beyond that.
+        durable: messages survive a crash. With False they live in memory only and may be of any class.
+        overflow: what happens to a message that finds the inbox full: "block" the sender, "drop_oldest" waiting message,
+            "drop_newest" (the message itself) or "fail" (the sender gets `InboxFull`).
+        retry: what happens to a message whose handler raises.
+    """
+
+    def __init__(
+        self,
+        type: type[T],  # noqa: A002
+        *,
+        capacity: int = 1_000,
+        durable: bool = True,
+        overflow: Overflow = "block",
+        retry: Retry = Retry(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__(type)
+        self.capacity = capacity
+        self.durable = durable
+        self.overflow = overflow
+        self.retry = retry
+        self.handlers: tuple[str, ...] = ()  # the names of the methods that were declared as handlers
+
+    def __get__(self, instance: object, owner: type) -> Inbox[T]:
+        return self if instance is None else self._of(instance)
+
+    def handler(self, method: Callable[[C, T], None]) -> Callable[[C, T], None]:
+        """Declares the method that handles each message: one message, one unit of work, on the component's own thread."""
+        self.handlers += (getattr(method, "__name__", repr(method)),)
+        return method
+
+    def receive(self, *, timeout_s: float | None = None) -> T:
+        """Takes the next message, in a component with a `run()` of its own; blocks until there is one.
+
+        The message, and what is sent and changed until the next `receive`, are one unit of work; inside
+        ``with self.unit():`` the message belongs to that unit.
+
+        Args:
+            timeout_s: how long to wait, in seconds; None waits until there is a message or the component is stopped.
+
+        Raises:
+            InboxEmpty: there was none within `timeout_s`.
+            StopRequested: the component was asked to stop and nothing is left to receive; let it pass.
+        """
+        self._needs_a_life("receive()")
+
+    def __iter__(self) -> Iterator[T]:
+        """Receives until the component is stopped and nothing is left; each turn of the loop is one unit of work."""
+        self._needs_a_life("__iter__()")
+
+
+class State(Port[T]):
+    """Durable state: restored after a crash, saved in the same unit as the message that changed it.
+
+    Inside a running component the attribute *is* the value: read it, change it, or assign a new one. Asked on the
+    blueprint, which `System.add` returned, it is a copy of what the last whole unit left.
+
+    Args:
+        type: an attrs class, a dataclass, or a builtin such as ``dict[str, int]``.
+        initial: makes the value of the first start; by default the type is called without arguments.
+        version: the version of the class, stored beside the value; a store with a later one is refused.
+        migrations: for each earlier version a function from its plain JSON value to that of the next version.
+    """
+
+    def __init__(
+        self,
+        type: type[T],  # noqa: A002
+        *,
+        initial: Callable[[], T] | None = None,
+        version: int = 1,
+        migrations: Mapping[int, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        super().__init__(type)
+        self.initial = initial
+        self.version = version
+        self.migrations = dict(migrations or {})
+
+    def first_value(self) -> T:
+        """The value of a component that has never run."""
+        if self.initial is not None:
+            return self.initial()
+        made: T = self.type()
+        return made
+
+    if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+        def __set__(self, instance: object, value: T) -> None: ...
+
+    else:
+
+        def __get__(self, instance, owner):
+            return self if instance is None else instance._minions.read_state(self)

@@ -1,0 +1,225 @@
+"""The graph of a system: which components there are, which outbox feeds which inbox, what starts and stops before what.
+
+Plain values and pure functions; nothing here knows threads, channels or the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from minions.model.component import Component
+from minions.model.declaration import Declaration
+from minions.model.policy import Restart
+from minions.model.ports import Inbox, Outbox, type_name
+
+__all__ = ["Link", "Node", "Topology", "default_name"]
+
+
+def default_name(component: type) -> str:
+    """The name of a component that was added without one: its class's, in snake case (``FullTextIndex``: full_text_index)."""
+    letters = component.__name__
+    spelled = [letters[0].lower()]
+    for before, letter, after in zip(letters, letters[1:], [*letters[2:], ""], strict=False):
+        if letter.isupper() and (before.islower() or before.isdigit() or (after and after.islower() and before != "_")):
+            spelled.append("_")
+        spelled.append(letter.lower())
+    return "".join(spelled)
+
+
+@attrs.frozen(eq=False)
+class Node:
+    """One component of a system, as it was added."""
+
+    name: str
+    blueprint: Component
+    replicas: int = 1
+    restart: Restart = Restart()
+
+    @property
+    def declaration(self) -> Declaration:
+        return type(self.blueprint).__minions_declaration__
+
+    @property
+    def is_source(self) -> bool:
+        return self.declaration.is_source
+
+    def lives(self) -> tuple[str, ...]:
+        """The names of its threads: one a replica."""
+        if self.replicas == 1:
+            return (self.name,)
+        return tuple(f"{self.name}#{number}" for number in range(self.replicas))
+
+
+@attrs.frozen(eq=False)
+class Link:
+    """One connection, as it was asked for; either end may belong to no component of the system."""
+
+    outbox: Outbox[Any]
+    inbox: Inbox[Any]
+
+
+class Topology:
+    """All nodes and links of a system. Grows while the system is declared; only read once it runs."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.links: list[Link] = []
+
+    def node_of(self, blueprint: object) -> Node | None:
+        """The node that was made from this very object."""
+        return next((node for node in self.nodes if node.blueprint is blueprint), None)
+
+    def fed_by(self, node: Node, outbox: str) -> list[tuple[Node, str]]:
+        """The inboxes, as node and name, that an outbox feeds."""
+        fed = []
+        for link in self.links:
+            if link.outbox.blueprint is node.blueprint and link.outbox.name == outbox:
+                receiver = self.node_of(link.inbox.blueprint)
+                if receiver is not None:
+                    fed.append((receiver, link.inbox.name))
+        return fed
+
+    def consumers(self, node: Node) -> list[Node]:
+        """The components that a component sends to, each once, in the order of their addition."""
+        fed = {id(receiver) for outbox in node.declaration.outboxes for receiver, _ in self.fed_by(node, outbox)}
+        return [other for other in self.nodes if id(other) in fed]
+
+    # ------------------------------------------------------------------ order
+    def start_order(self) -> list[list[Node]]:
+        """Groups of components, consumers before producers; a group of several is a cycle, which has no order.
+
+        The reverse is the order in which they stop.
+        """
+        return list(_components({id(node): [id(c) for c in self.consumers(node)] for node in self.nodes}, self.nodes))
+
+    # ------------------------------------------------------------------ problems
+    def problems(self) -> list[str]:
+        """Everything that keeps this graph from running, each with component, port and remedy."""
+        return [*self._node_problems(), *self._link_problems(), *self._cycle_problems()]
+
+    def _node_problems(self) -> Iterator[str]:
+        if not self.nodes:
+            yield "there is no component: system.add(...) at least one"
+        seen: dict[str, Node] = {}
+        for node in self.nodes:
+            if node.name in seen:
+                first, this = type(seen[node.name].blueprint).__qualname__, type(node.blueprint).__qualname__
+                yield (
+                    f"two components are called {node.name!r} ({first} and {this}), and state is kept under that name: "
+                    "give one another, system.add(..., name=...)"
+                )
+            seen.setdefault(node.name, node)
+            if not node.name or not all(letter.isalnum() or letter in "_-" for letter in node.name):
+                yield f"component name {node.name!r}: use letters, digits, '_' and '-'"
+            if type(node.replicas) is not int or node.replicas < 1:
+                yield f"{node.name}: replicas={node.replicas!r} must be a whole number from 1 up"
+            elif node.replicas > 1:
+                yield from self._replica_problems(node)
+
+    def _replica_problems(self, node: Node) -> Iterator[str]:
+        if node.declaration.states:
+            names = ", ".join(node.declaration.states)
+            yield (
+                f"{node.name}: replicas={node.replicas}, but it has state ({names}) and replicas do not share state: keep the "
+                "state in a component of its own that the replicas send to"
+            )
+        if node.is_source:
+            yield (
+                f"{node.name}: replicas={node.replicas}, but it is a source, and replicas are workers that share an inbox: "
+                "add the source several times under names of their own"
+            )
+
+    def _link_problems(self) -> Iterator[str]:
+        connected: set[tuple[int, str]] = set()
+        seen: set[tuple[int, str, int, str]] = set()
+        for link in self.links:
+            sender, receiver = self.node_of(link.outbox.blueprint), self.node_of(link.inbox.blueprint)
+            if sender is None or receiver is None:
+                for end, node in ((link.outbox, sender), (link.inbox, receiver)):
+                    if node is None:
+                        yield (
+                            f"connect({link.outbox}, {link.inbox}): the component of {end} was not added to this system: "
+                            "use what system.add(...) returned"
+                        )
+                continue
+            ends = (id(sender), link.outbox.name, id(receiver), link.inbox.name)
+            written = f"{sender.name}.{link.outbox.name} to {receiver.name}.{link.inbox.name}"
+            if ends in seen:
+                yield f"{written} is connected twice, each message would arrive twice: remove one connect(...)"
+            seen.add(ends)
+            connected |= {ends[:2], ends[2:]}
+            if link.outbox.type != link.inbox.type:
+                yield (
+                    f"{written}: the outbox sends {type_name(link.outbox.type)}, the inbox carries "
+                    f"{type_name(link.inbox.type)}: connect ports of one type"
+                )
+        for node in self.nodes:
+            for name, outbox in node.declaration.outboxes.items():
+                if (id(node), name) not in connected and not outbox.optional:
+                    yield (
+                        f"{node.name}.{name}: the outbox is not connected: system.connect({node.name}.{name}, ...), or declare "
+                        "it with optional=True"
+                    )
+            for name in node.declaration.inboxes:
+                if (id(node), name) not in connected:
+                    yield f"{node.name}.{name}: nothing feeds the inbox: system.connect(..., {node.name}.{name})"
+
+    def _cycle_problems(self) -> Iterator[str]:
+        """A cycle in which every inbox blocks its senders ends in a deadlock as soon as all are full at once."""
+        blocking: dict[int, list[int]] = {}
+        for node in self.nodes:
+            blocking[id(node)] = [
+                id(receiver)
+                for outbox in node.declaration.outboxes
+                for receiver, inbox in self.fed_by(node, outbox)
+                if receiver.declaration.inboxes[inbox].overflow == "block"
+            ]
+        for group in _components(blocking, self.nodes):
+            if len(group) > 1 or id(group[0]) in blocking[id(group[0])]:
+                names = [node.name for node in group]
+                yield (
+                    f"{' -> '.join([*names, names[0]])} is a cycle in which every inbox blocks its senders: once all are full, "
+                    "all wait for each other; give one inbox in it a way out, "
+                    'Inbox(..., overflow="fail"|"drop_oldest"|"drop_newest")'
+                )
+
+
+def _components(edges: dict[int, list[int]], nodes: list[Node]) -> Iterator[list[Node]]:
+    """The strongly connected components, those that are pointed at first (Tarjan 1972, without recursion)."""
+    by_id = {id(node): node for node in nodes}
+    position = {id(node): number for number, node in enumerate(nodes)}
+    index: dict[int, int] = {}
+    low: dict[int, int] = {}
+    path: list[int] = []
+    on_path: set[int] = set()
+    for root in by_id:
+        if root in index:
+            continue
+        work = [(root, iter(edges[root]))]
+        index[root] = low[root] = len(index)
+        path.append(root)
+        on_path.add(root)
+        while work:
+            here, ahead = work[-1]
+            for there in ahead:
+                if there not in index:
+                    index[there] = low[there] = len(index)
+                    path.append(there)
+                    on_path.add(there)
+                    work.append((there, iter(edges[there])))
+                    break
+                if there in on_path:
+                    low[here] = min(low[here], index[there])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[here])
+                if low[here] == index[here]:
+                    group = []
+                    while not group or group[-1] != here:
+                        group.append(path.pop())
+                        on_path.discard(group[-1])
+                    yield [by_id[member] for member in sorted(group, key=position.__getitem__)]

@@ -1,0 +1,106 @@
+"""Events as log lines. By default a system shows its start, its stop and what went wrong, on standard error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from minions import events
+
+__all__ = ["log_event", "shown_by_default"]
+
+_SHOWN = "minions_shown"  # marks the records of lower levels that are shown all the same
+
+
+def log_event(log: logging.Logger, event: events.Event) -> None:
+    """Logs one event of the system whose logger is `log`, under the name of the component that it is about."""
+    match event:
+        case events.StateOpened():
+            _state_opened(log, event)
+        case events.SystemStarted(components):
+            _shown(log, "started: %s", _count(components, "component"))
+        case events.SystemStopped():
+            _system_stopped(log, event)
+        case events.ComponentStarted(component, epoch):
+            log.getChild(component).debug("started, life %d", epoch)
+        case events.ComponentFinished(component):
+            log.getChild(component).debug("finished")
+        case events.ComponentStopped(component):
+            log.getChild(component).debug("stopped")
+        case events.ComponentFailed():
+            _component_failed(log, event)
+        case events.MessageSetAside(component, message_id, attempts, error, kept):
+            log.getChild(component).error(
+                "message %s failed %s and was %s: %s",
+                message_id,
+                _count(attempts, "time"),
+                "set aside as a dead letter" if kept else "dropped",
+                error,
+            )
+        case events.GaveUp(component, failures, within_s):
+            log.getChild(component).critical(
+                "failed %s within %g s, the system stops", _count(failures, "time"), within_s
+            )
+        case events.ComponentAbandoned(component, _, stack):
+            log.getChild(component).critical("did not stop in time, its thread was abandoned here:\n%s", stack.rstrip())
+        case events.CommitTrouble(attempt, error, given_up):
+            follows = "giving up, the system stops" if given_up else "nothing is lost, trying again"
+            if attempt == 1 or given_up or attempt % 10 == 0:
+                log.log(logging.CRITICAL if given_up else logging.WARNING, "commit failed (%s): %s", follows, error)
+
+
+def _state_opened(log: logging.Logger, event: events.StateOpened) -> None:
+    if event.resumed:
+        _shown(log, "resumes from %s: %s waiting", event.folder, _count(event.waiting_messages, "message"))
+    if event.commits_lost:
+        log.warning(
+            "the power was lost, and with it the last %s of %s; what is there is consistent (synchronous='FULL' loses none)",
+            _count(event.commits_lost, "commit"),
+            event.folder,
+        )
+    for inbox in event.strangers:
+        log.warning("%s holds messages for %s, which is not part of the system; they are kept", event.folder, inbox)
+
+
+def _system_stopped(log: logging.Logger, event: events.SystemStopped) -> None:
+    left = f"; {_count(event.left_messages, 'message')} kept for the next start" if event.left_messages else ""
+    _shown(log, "stopped (%s)%s", event.reason, left)
+    if event.lost_messages:
+        log.warning("%s in inboxes that are not durable were dropped", _count(event.lost_messages, "message"))
+
+
+def _component_failed(log: logging.Logger, event: events.ComponentFailed) -> None:
+    again = "" if event.restart_in_s is None else f"; a new life begins in {event.restart_in_s:.1f} s"
+    about = f" at message {event.message_id}, attempt {event.attempt}" if event.message_id else ""
+    log.getChild(event.component).error(
+        "failed in %s%s%s: %s\n%s", event.where, about, again, event.error, event.traceback.rstrip()
+    )
+
+
+def _shown(log: logging.Logger, text: str, *values: object) -> None:
+    log.info(text, *values, extra={_SHOWN: True})
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def shown_by_default() -> Iterator[None]:
+    """While this lasts, warnings and the lines for start and stop are shown, unless the program has set up logging itself."""
+    log = logging.getLogger("minions")
+    if logging.getLogger().handlers or log.handlers:
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or hasattr(record, _SHOWN))
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)

@@ -1,0 +1,256 @@
+"""`System`: declare, connect, check, run. The one file that knows all the rest, and thin: it hands on."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from minions import events
+from minions.clock import Clock, SystemClock
+from minions.errors import StoreUnusable, SystemFailed, TopologyError, UsageError
+from minions.flow import rows
+from minions.flow.codec import state_codec_of
+from minions.flow.store import read_rows
+from minions.life.foreground import Foreground, leave_now
+from minions.life.plan import Plan
+from minions.life.runtime import Options, Runtime
+from minions.model.component import Component
+from minions.model.policy import Restart
+from minions.model.ports import Inbox, Outbox, State
+from minions.model.topology import Link, Node, Topology, default_name
+from minions.observe.logs import log_event, shown_by_default
+
+__all__ = ["System"]
+
+C = TypeVar("C", bound=Component)
+T = TypeVar("T")
+
+EXIT_FAILED = 1
+"""The process ends with this when something failed."""
+EXIT_SURVIVORS = 70
+"""The process ends with this when threads were left that could not be ended."""
+
+
+class System:
+    """Components, how they are connected, and the folder that their state is kept in.
+
+    Args:
+        name: shows up in log lines and names of threads.
+        folder: the state folder; by default ``.minions`` beside the script that makes the system.
+        synchronous: what a commit survives: "NORMAL" any end of the process; "FULL" the loss of power too, at one fsync a
+            commit. With "NORMAL" a loss of power leaves the state consistent, but may take the last commits.
+        stop_timeout_s: the one deadline for an orderly stop; what did not stop by then is abandoned and reported.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        folder: str | Path | None = None,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        stop_timeout_s: float = 10.0,
+    ) -> None:
+        if synchronous not in ("NORMAL", "FULL"):
+            raise UsageError(f"System({name!r}): synchronous={synchronous!r} must be 'NORMAL' or 'FULL'")
+        self.name = name
+        self.folder = Path(folder) if folder is not None else _beside_the_caller()
+        self._synchronous: Literal["NORMAL", "FULL"] = synchronous
+        self._stop_timeout_s = stop_timeout_s
+        self._topology = Topology()
+        self._clock: Clock = SystemClock()
+        self._runtime: Runtime | None = None
+        self._log = logging.getLogger(f"minions.{name}")
+
+    # ------------------------------------------------------------------ declaring
+    def add(self, component: C, *, name: str | None = None, replicas: int = 1, restart: Restart = Restart()) -> C:  # noqa: B008
+        """Adds a component and returns it, so that its ports can be connected.
+
+        The object is a blueprint: each start of the component makes a fresh copy from the same configuration. Its `State`
+        attributes answer what the last whole unit left.
+
+        Args:
+            name: under which its state is kept; by default the name of its class in snake case.
+            replicas: how many threads share its inboxes, each with an instance of its own.
+            restart: how often it may fail by itself, and how fast it comes back.
+        """
+        self._refuse_while_running("add()")
+        if not isinstance(component, Component):
+            raise UsageError(
+                f"System.add() takes a component, such as add(Average()), not {component!r}"
+                + ("; add an object of that class" if isinstance(component, type) else "")
+            )
+        node = Node(name if name is not None else default_name(type(component)), component, replicas, restart)
+        if self._topology.node_of(component) is not None:
+            raise UsageError(f"{node.name}: this very object was added before; make another one, or ask for replicas=")
+        self._topology.nodes.append(node)
+        component._minions.reader = lambda state: self._read_state(node, state)
+        return component
+
+    def connect(self, outbox: Outbox[T], inbox: Inbox[T]) -> None:
+        """Feeds an inbox from an outbox of the same type; both may be connected several times.
+
+        Args:
+            outbox: of a component that was added: ``thermometer.readings``.
+            inbox: of a component that was added: ``average.readings``.
+        """
+        self._refuse_while_running("connect()")
+        for port, kind, expected in ((outbox, Outbox, "first an outbox"), (inbox, Inbox, "then an inbox")):
+            if not isinstance(port, kind) or port.blueprint is None:
+                raise UsageError(f"System.connect() takes {expected} of a component that was added, not {port!r}")
+        self._topology.links.append(Link(outbox, inbox))
+
+    def check(self) -> None:
+        """Looks at the whole system without starting anything.
+
+        Raises:
+            TopologyError: with every problem: which component, which port, and what to do.
+        """
+        self._plan()
+
+    def _plan(self) -> Plan:
+        problems = self._topology.problems()
+        plan, unstorable = Plan.of(self._topology, run_id=secrets.token_hex(4))
+        if problems or unstorable:
+            raise TopologyError(self.name, [*problems, *unstorable])
+        return plan
+
+    # ------------------------------------------------------------------ running
+    def run(self, *, forever: bool = False) -> str:
+        """Runs the system in the foreground, until it is stopped or nothing can happen any more. Blocks.
+
+        Nothing can happen any more when every source has finished and every inbox is empty. On the main thread, Ctrl-C and
+        SIGTERM stop in order: sources first, what was sent is handled, then the rest; a second one ends at once, and what was
+        committed is kept. SIGUSR1 prints the stacks of all threads.
+
+        Args:
+            forever: stay when nothing can happen any more.
+
+        Returns:
+            Why it ended: "finished", "stopped", "interrupted" (Ctrl-C) or "terminated" (SIGTERM).
+
+        Raises:
+            TopologyError: see `check`.
+            StoreError: the state folder cannot be used; nothing in it was changed.
+            SystemExit: a component failed too often, or something could not be kept: exit code 1. Where threads are left
+                that cannot be ended, the process ends at once with exit code 70.
+        """
+        foreground = Foreground()
+        with shown_by_default(), foreground.handlers():
+            runtime = self._start(forever, foreground.ended)
+            try:
+                foreground.wait(runtime.stop, self._end_at_once)
+            finally:
+                self._runtime = None
+        stopped = runtime.stopped
+        assert stopped is not None
+        if stopped.problems:
+            print(f"{self.name} failed: {'; '.join(stopped.problems)}", file=sys.stderr)
+        if stopped.survivors:
+            leave_now(EXIT_SURVIVORS)
+        if stopped.problems:
+            raise SystemExit(EXIT_FAILED)
+        return stopped.reason
+
+    @contextmanager
+    def started(self) -> Iterator[System]:
+        """Runs the system inside another program: a test, a notebook, a web application.
+
+        It is up when the block is entered, stays until the block is left, and is then stopped in order. No signal handlers are
+        installed and the process is never ended.
+
+        Raises:
+            TopologyError: see `check`.
+            StoreError: the state folder cannot be used; nothing in it was changed.
+            SystemFailed: at the end of the block: something failed, or threads are left that cannot be ended.
+        """
+        runtime = self._start(forever=True)
+        try:
+            yield self
+        finally:
+            runtime.stop("stopped")
+            runtime.wait()
+            self._runtime = None
+        stopped = runtime.stopped
+        assert stopped is not None
+        if stopped.problems:
+            raise SystemFailed(f"{self.name} failed: {'; '.join(stopped.problems)}", EXIT_FAILED)
+
+    def stop(self) -> None:
+        """Begins an orderly stop and returns at once; without effect when the system does not run. Any thread may call it."""
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.stop("stopped")
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Blocks until nothing can happen any more, or the system has ended; False when that did not happen in time.
+
+        Raises:
+            UsageError: the system does not run.
+        """
+        runtime = self._runtime
+        if runtime is None:
+            raise UsageError(f"{self.name}.wait() works while the system runs: inside `with system.started():`")
+        return runtime.wait_until_quiet(timeout_s)
+
+    def _start(self, forever: bool, when_ended: Any = None) -> Runtime:
+        self._refuse_while_running("run()")
+        plan = self._plan()
+        options = Options(
+            folder=self.folder,
+            synchronous=self._synchronous,
+            stop_timeout_s=self._stop_timeout_s,
+            forever=forever,
+        )
+        runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event)
+        runtime.start(when_ended or (lambda: None))
+        self._runtime = runtime
+        return runtime
+
+    def _end_at_once(self, signal_number: int) -> None:
+        print(f"{self.name}: {signal.Signals(signal_number).name} again: ended at once", file=sys.stderr)
+        leave_now(128 + signal_number)
+
+    def _on_event(self, event: events.Event) -> None:
+        log_event(self._log, event)
+
+    def _refuse_while_running(self, method: str) -> None:
+        if self._runtime is not None:
+            raise UsageError(f"{self.name}: {method} is not possible while the system runs")
+
+    # ------------------------------------------------------------------ looking
+    def _read_state(self, node: Node, state: State[Any]) -> Any:
+        """A copy of what the last whole unit left of a state; of what is on disk when the system does not run."""
+        runtime = self._runtime
+        if runtime is not None:
+            stored = runtime.journal.stored_states(node.name)
+        else:
+            stored = self._states_on_disk(node)
+        if state.name not in stored:
+            return state.first_value()
+        return state_codec_of(state.type, version=state.version, migrations=state.migrations).decode(stored[state.name])
+
+    def _states_on_disk(self, node: Node) -> dict[str, bytes]:
+        if not self.folder.exists():
+            return {}
+        key = rows.STATES + node.name
+        try:
+            found = dict(read_rows(self.folder, key))
+        except StoreUnusable:
+            return {}
+        return rows.states_of(key, found[key]) if key in found else {}
+
+
+def _beside_the_caller() -> Path:
+    """``.minions`` in the folder of the file that made the system; in the working directory where there is no file."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    script = frame.f_globals.get("__file__") if frame is not None else None
+    return (Path(script).absolute().parent if script else Path.cwd()) / ".minions"
