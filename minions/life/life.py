@@ -309,22 +309,23 @@ class Life:
         if self._unit is None:
             self._put_down()
             self._save_if_changed()
-        deadline_s = self._deadline_s(timeout_s)
-        while True:
-            entry = self._next(channel, deadline_s)
-            self.current = entry
-            try:
-                message = message_of(entry)
-                break
-            except CannotDecode as error:
-                self.set_aside(entry, 1, error, "")
+        entry, message = self._next_message(channel, self._deadline_s(timeout_s))
         if self._unit is None:
             self._unit = Unit(self.name)
             self._received_here = True
         self._unit.settles.append(entry)
         return message
 
-    def _next(self, channel: Channel, deadline_s: float | None) -> Entry:
+    def _next_message(self, channel: Channel, deadline_s: float | None) -> tuple[Entry, Any]:
+        """The next message that can be read; one that cannot be is set aside."""
+        while True:
+            entry = self.current = self._next_entry(channel, deadline_s)
+            try:
+                return entry, message_of(entry)
+            except CannotDecode as error:
+                self.set_aside(entry, 1, error, "")
+
+    def _next_entry(self, channel: Channel, deadline_s: float | None) -> Entry:
         while True:
             timed = deadline_s is not None
             entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1, timed=timed)

@@ -56,8 +56,7 @@ class ComponentThread:
     # ------------------------------------------------------------------ on the thread
     def _drive(self) -> None:
         life = self.life
-        name, epoch = life.name, life.fence.epoch
-        _name_os_thread(name)
+        _name_os_thread(life.name)
         try:
             report = self._live(life)
         except StaleComponent:
@@ -65,7 +64,7 @@ class ComponentThread:
         except BaseException as error:  # noqa: BLE001 - reported: the supervisor decides
             report = self._report_failure(life, error)
         life.give_up(failed=isinstance(report, Failed) and bool(report.attempt) and not report.set_aside)
-        self._post(report if report is not None else Stopped(name, epoch))
+        self._post(report)
 
     def _live(self, life: Life) -> Command:
         name, epoch = life.name, life.fence.epoch

@@ -218,7 +218,7 @@ def _components(edges: dict[int, list[int]], nodes: list[Node]) -> Iterator[list
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[here])
                 if low[here] == index[here]:
-                    group = []
+                    group: list[int] = []
                     while not group or group[-1] != here:
                         group.append(path.pop())
                         on_path.discard(group[-1])

@@ -407,14 +407,35 @@ def test_a_reader_that_holds_the_log_delays_neither_commits_nor_closing(folder: 
     assert stored(folder) == ROWS
 
 
+def test_closing_empties_the_log_though_somebody_else_has_the_database_open(folder: Path) -> None:
+    with closing(Store.open(folder)) as store, closing(sqlite3.connect(folder / "cache.db")) as outsider:
+        store.commit(ROWS, [])
+        assert outsider.execute("SELECT count(*) FROM Cache").fetchone() == (4,)
+        assert (folder / "cache.db-wal").stat().st_size > 0
+        store.close()
+        assert (folder / "cache.db-wal").stat().st_size == 0
+
+
+def test_a_row_that_is_too_large_fails_for_good_and_leaves_the_store_as_it_was(folder: Path) -> None:
+    with closing(Store.open(folder)) as store:
+        store._cache.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 5000)
+        with pytest.raises(CommitFailed, match="a row is larger than SQLite can store") as failure:
+            store.commit([*ROWS, ("state/c", bytes(6000))], [])
+        assert failure.value.permanent
+        assert list(store.rows("state/")) == []
+        assert store.commit(ROWS, []) == 1
+    assert stored(folder) == ROWS
+
+
 def test_a_commit_by_somebody_else_is_noticed_and_permanent(folder: Path) -> None:
     with closing(Store.open(folder)) as store:
         (folder / "lock").unlink()
         with closing(Store.open(folder)) as other:
             other.commit(ROWS, [])
-        with pytest.raises(CommitFailed, match="lock file deleted") as failure:
-            store.commit([("state/a", b"stale")], [])
-        assert failure.value.permanent
+        for _ in range(2):
+            with pytest.raises(CommitFailed, match="lock file deleted") as failure:
+                store.commit([("state/a", b"stale")], [])
+            assert failure.value.permanent
     assert stored(folder) == ROWS
 
 
