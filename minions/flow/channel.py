@@ -241,7 +241,8 @@ class Channel:
 
     def settle_locked(self, sequence: int, now_s: float, wakes: Wakes) -> None:
         """Settles one message: it was handled, or set aside, or dropped."""
-        self.acks.add(sequence)
+        if self.codec is not None:
+            self.acks.add(sequence)
         self.settled += 1
         if self.attempts:
             self.attempts.pop(sequence, None)

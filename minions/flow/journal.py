@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from minions.clock import Clock, Parkable
 from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError
@@ -82,6 +83,32 @@ class Journal:
         for parkable in wakes:
             parkable.unpark()
         return ticket
+
+    def pass_on(self, channel: Channel, message: Any, fence: Fence) -> bool:
+        """The unit of one message for one channel that is not durable, where there is room: the shortest way there is.
+
+        False when it has to be submitted as any other, because it would have to wait or the fence is not open.
+        """
+        parker = None
+        with self.lock:
+            mode = fence.mode
+            size = channel.size + 1
+            if (mode is not Mode.LIVE and mode is not Mode.STOPPING) or channel.line or size > channel.capacity:
+                return False
+            channel.size = size
+            if size > channel.most:
+                channel.most = size
+            sequence = channel.next_sequence
+            channel.next_sequence = sequence + 1
+            channel.queue.append((channel, sequence, message, None))
+            for reader in channel.readers:
+                if reader.asleep:
+                    reader.asleep = reader.idle = False
+                    parker = reader.parker
+                    break
+        if parker is not None:
+            parker.unpark()
+        return True
 
     def waits(self, ticket: Ticket, fence: Fence, deadline_s: float | None) -> bool:
         """Whether the ticket of a unit is still to be waited for.
@@ -246,7 +273,13 @@ class Journal:
             fence.check_locked()
             for _ in range(count):
                 channel, sequence, _, _ = mailbox.in_hand.popleft()
-                channel.settle_locked(sequence, now_s, wakes)
+                channel.settled += 1
+                channel.size -= 1
+                if channel.attempts:
+                    channel.attempts.pop(sequence, None)
+            for channel in mailbox.channels:
+                if channel.line:
+                    channel.serve_line_locked(now_s, wakes)
         for parkable in wakes:
             parkable.unpark()
 

@@ -70,7 +70,7 @@ class Life:
         self._on_set_aside = on_set_aside
         self._thread = 0
         self._unit: Unit | None = None
-        self._spare: Unit | None = None  # an empty unit, made for a handler that then had no use for it
+        self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
         self._received_here = False  # the open unit was opened by a receive() and ends with the next one
         self._effectless = 0  # messages handled, first in hand, that are settled all at once because nobody can tell
         self._settled_at_s = 0.0
@@ -140,40 +140,58 @@ class Life:
     def handle_all(self, entries: list[Entry]) -> None:
         """Handles messages that were taken, each as one unit of work; stops between two of them when it is to end."""
         fence = self.fence
+        plain = not self._plan.state_codecs
         for entry in entries:
             mode = fence.mode
             if mode is Mode.ENDING or mode is Mode.CUT:
                 break
-            self._handle(entry)
+            if plain and entry[3] is None:
+                self._handle_plain(entry)
+            else:
+                self._handle(entry)
         self._flush()
 
     def _handle(self, entry: Entry) -> None:
-        channel = entry[0]
+        """Handles one message as one unit of work."""
         self.current = entry
         try:
-            message = message_of(entry) if entry[2] is UNREAD else entry[2]
+            message = message_of(entry)
         except CannotDecode as error:
             self.set_aside(entry, 1, error, "")
             return
-        unit = self._unit = self._spare or Unit(self.name)
-        self._spare = None
-        self._handlers[channel](message)
-        states = self._changed_states()
-        if channel.codec is None and not unit.sends and not states:
-            self._spare = unit
-            self._unit = self.current = None
-            self._effectless += 1
-            now_s = self._clock.monotonic()
-            if self._effectless >= _SETTLE_AT_LEAST_EVERY or now_s - self._settled_at_s > _SETTLE_AT_LEAST_EVERY_S:
-                self._settled_at_s = now_s
-                self._flush()
+        unit = self._unit = Unit(self.name)
+        self._handlers[entry[0]](message)
+        self._finish(entry, unit)
+
+    def _handle_plain(self, entry: Entry) -> None:
+        """The same for a message that is not durable, in a component without state: often there is nothing to be kept.
+
+        Then nobody can tell when exactly the message was settled, and several are settled at once.
+        """
+        channel = entry[0]
+        self.current = entry
+        unit = self._unit = self._spare
+        self._handlers[channel](entry[2])
+        if unit.sends:
+            self._spare = Unit(self.name)
+            self._finish(entry, unit)
             return
+        self._unit = self.current = None
+        self._effectless += 1
+        if self._effectless >= _SETTLE_AT_LEAST_EVERY or (channel.line and self._is_settling_late()):
+            self._flush()
+
+    def _finish(self, entry: Entry, unit: Unit) -> None:
         if self._effectless:
             self._flush()
         unit.settles.append(entry)
-        unit.save(states)
+        unit.save(self._changed_states())
         self._submit(unit, None)
         self._unit = self.current = None
+
+    def _is_settling_late(self) -> bool:
+        """Whether senders wait for a message to be settled, and have waited for a while."""
+        return self._clock.monotonic() - self._settled_at_s > _SETTLE_AT_LEAST_EVERY_S
 
     def set_aside(self, entry: Entry, attempts: int, error: BaseException, traceback: str, *, keep: bool = True) -> None:
         """Settles a message that cannot be handled, and keeps it as a dead letter in the same unit of work.
@@ -303,6 +321,12 @@ class Life:
         with self._parker_of_this_thread() as parker:
             self._submit_with(gathered, parker, self._deadline_s(timeout_s))
 
+    def pass_on(self, channel: Channel, message: Any) -> bool:
+        """Sends a message that is a unit of its own by the shortest way; False where that does not lead there. On any thread."""
+        if self._thread == threading.get_ident() and (self._unit is not None or self._plan.state_codecs):
+            return False
+        return self._journal.pass_on(channel, message, self.fence)
+
     def receive(self, channel: Channel, timeout_s: float | None) -> Any:
         self._own_thread_only("receive()")
         self._close_if_open()
@@ -390,6 +414,7 @@ class Life:
     def _flush(self) -> None:
         if self._effectless:
             count, self._effectless = self._effectless, 0
+            self._settled_at_s = self._clock.monotonic()
             self._journal.settle_effectless(self.mailbox, self.fence, count)
 
     # ------------------------------------------------------------------ state

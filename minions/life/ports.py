@@ -21,6 +21,8 @@ class Door(Protocol):
 
     name: str
 
+    def pass_on(self, channel: Channel, message: Any) -> bool: ...
+
     def send(
         self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
     ) -> None: ...
@@ -36,7 +38,7 @@ class Sender:
     it is not.
     """
 
-    __slots__ = ("_channels", "_class", "_encode", "_life", "_outbox", "_shared")
+    __slots__ = ("_channels", "_class", "_encode", "_life", "_only", "_outbox", "_shared")
 
     def __init__(self, life: Door, outbox: Outbox[Any], channels: tuple[Channel, ...], codec: TypeCodec[Any] | None) -> None:
         self._life = life
@@ -45,11 +47,15 @@ class Sender:
         self._class = getattr(outbox.type, "__origin__", outbox.type)
         self._encode = codec.encode if codec is not None else None
         self._shared = codec is None or codec.immutable
+        plain = len(channels) == 1 and codec is None and channels[0].overflow == "block"
+        self._only = channels[0] if plain else None
 
     def send(self, message: Any, *, timeout_s: float | None = None) -> None:
         """See `Outbox.send`."""
         if message.__class__ is not self._class:
             self._refuse(message)
+        if self._only is not None and self._life.pass_on(self._only, message):
+            return
         stored = self._encode(message) if self._encode is not None else None
         self._life.send(self._channels, message, self._shared, stored, timeout_s)
 
