@@ -91,15 +91,7 @@ class TopologyError(MinionsError):
 
 
 class SystemFailed(MinionsError):
-    """The system has ended, and not in order; everything that was committed is kept.
-
-    Attributes:
-        exit_code: what the process ends with when `System.run()` is what failed.
-    """
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    """The running system has ended, and not in order; everything that was committed is kept."""
 
 
 class UsageError(MinionsError, RuntimeError):

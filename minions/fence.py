@@ -54,4 +54,6 @@ class Fence:
     def check_locked(self) -> None:
         """Raises StaleComponent once the fence was cut. The caller holds the journal's lock."""
         if self.mode is Mode.CUT:
-            raise StaleComponent(f"{self.component}, life {self.epoch}: this life is over, another may have taken its place")
+            raise StaleComponent(
+                f"{self.component}, life {self.epoch}: this life is over, another may have taken its place"
+            )

@@ -6,7 +6,6 @@ import inspect
 import logging
 import secrets
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +31,6 @@ __all__ = ["System"]
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
 
-EXIT_FAILED = 1
-"""The process ends with this when something failed."""
 EXIT_SURVIVORS = 70
 """The process ends with this when threads were left that could not be ended."""
 
@@ -69,7 +66,7 @@ class System:
         self._log = logging.getLogger(f"minions.{name}")
 
     # ------------------------------------------------------------------ declaring
-    def add(self, component: C, *, name: str | None = None, replicas: int = 1, restart: Restart = Restart()) -> C:  # noqa: B008
+    def add(self, component: C, *, name: str | None = None, replicas: int = 1, restart: Restart = Restart()) -> C:
         """Adds a component and returns it, so that its ports can be connected.
 
         The object is a blueprint: each start of the component makes a fresh copy from the same configuration. Its `State`
@@ -150,12 +147,11 @@ class System:
                 self._runtime = None
         stopped = runtime.stopped
         assert stopped is not None
-        if stopped.problems:
-            print(f"{self.name} failed: {'; '.join(stopped.problems)}", file=sys.stderr)
+        report = f"{self.name} failed: {'; '.join(stopped.problems)}"
         if stopped.survivors:
-            leave_now(EXIT_SURVIVORS)
+            leave_now(EXIT_SURVIVORS, report)
         if stopped.problems:
-            raise SystemExit(EXIT_FAILED)
+            raise SystemExit(report)  # which Python prints, and ends with exit code 1
         return stopped.reason
 
     @contextmanager
@@ -180,7 +176,7 @@ class System:
         stopped = runtime.stopped
         assert stopped is not None
         if stopped.problems:
-            raise SystemFailed(f"{self.name} failed: {'; '.join(stopped.problems)}", EXIT_FAILED)
+            raise SystemFailed(f"{self.name} failed: {'; '.join(stopped.problems)}")
 
     def stop(self) -> None:
         """Begins an orderly stop and returns at once; without effect when the system does not run. Any thread may call it."""
@@ -214,8 +210,7 @@ class System:
         return runtime
 
     def _end_at_once(self, signal_number: int) -> None:
-        print(f"{self.name}: {signal.Signals(signal_number).name} again: ended at once", file=sys.stderr)
-        leave_now(128 + signal_number)
+        leave_now(128 + signal_number, f"{self.name}: {signal.Signals(signal_number).name} again, ended at once")
 
     def _on_event(self, event: events.Event) -> None:
         log_event(self._log, event)
@@ -228,10 +223,7 @@ class System:
     def _read_state(self, node: Node, state: State[Any]) -> Any:
         """A copy of what the last whole unit left of a state; of what is on disk when the system does not run."""
         runtime = self._runtime
-        if runtime is not None:
-            stored = runtime.journal.stored_states(node.name)
-        else:
-            stored = self._states_on_disk(node)
+        stored = runtime.journal.stored_states(node.name) if runtime is not None else self._states_on_disk(node)
         if state.name not in stored:
             return state.first_value()
         return state_codec_of(state.type, version=state.version, migrations=state.migrations).decode(stored[state.name])

@@ -30,6 +30,7 @@ is not durable)."""
 Wakes = list[Parkable]
 """Who is to be woken once the lock is free again."""
 
+
 class Reader(Protocol):
     """Who takes from a channel. Guarded by the journal's lock.
 
@@ -124,7 +125,7 @@ class Channel:
         *,
         capacity: int = 1_000,
         overflow: Overflow = "block",
-        retry: Retry = Retry(),  # noqa: B008 - frozen
+        retry: Retry = Retry(),
         codec: TypeCodec[Any] | None = None,
         run_id: str = "",
     ) -> None:

@@ -129,7 +129,9 @@ class Journal:
                 raise self._failure
             if deadline_s is None or self._clock.monotonic() < deadline_s:
                 return True
-            full = "the disk keeps up with no more" if ticket.channel is None else f"inbox {ticket.channel.name} is full"
+            full = (
+                "the disk keeps up with no more" if ticket.channel is None else f"inbox {ticket.channel.name} is full"
+            )
         raise InboxFull(f"{fence.component}: {full}, and there was no room within the timeout; nothing was sent")
 
     def withdraw(self, unit: Unit, ticket: Ticket | None) -> None:

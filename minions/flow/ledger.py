@@ -90,9 +90,7 @@ class Ledger:
         Raises:
             StoreDamaged: a row is not what was written.
         """
-        states = {
-            key.removeprefix(rows.STATES): rows.states_of(key, body) for key, body in source.rows(rows.STATES)
-        }
+        states = {key.removeprefix(rows.STATES): rows.states_of(key, body) for key, body in source.rows(rows.STATES)}
         acks = {key.removeprefix(rows.ACKS): rows.acks_of(key, body) for key, body in source.rows(rows.ACKS)}
         waiting: dict[str, list[tuple[int, bytes]]] = {channel: [] for channel in acks}
         types: dict[str, set[str]] = {channel: set() for channel in acks}

@@ -61,5 +61,7 @@ class Mailbox:
         self.asleep = self.idle = False
         kept = [entry for entry in self.in_hand if entry is but]
         for channel in self.channels:
-            channel.give_back_locked([entry for entry in self.in_hand if entry[0] is channel and entry is not but], wakes)
+            channel.give_back_locked(
+                [entry for entry in self.in_hand if entry[0] is channel and entry is not but], wakes
+            )
         self.in_hand = deque(kept)

@@ -43,15 +43,14 @@ class Writer:
         give_up_s: float,
         on_trouble: Callable[[int, StoreError, bool], None],
     ) -> None:
-        """
-        Args:
-            folder: where the store is, or will be.
-            type_names: the name of the type of each durable channel's messages.
-            clock: for the waits between attempts.
-            synchronous: what a commit survives: "NORMAL" the end of the process, "FULL" the loss of power too.
-            give_up_s: how long a commit is tried again before the system is stopped.
-            on_trouble: told of each failed attempt, on the writer's thread: how many in a row, the error, whether it was
-                the last one.
+        """Args:
+        folder: where the store is, or will be.
+        type_names: the name of the type of each durable channel's messages.
+        clock: for the waits between attempts.
+        synchronous: what a commit survives: "NORMAL" the end of the process, "FULL" the loss of power too.
+        give_up_s: how long a commit is tried again before the system is stopped.
+        on_trouble: told of each failed attempt, on the writer's thread: how many in a row, the error, whether it was
+            the last one.
         """
         self._folder = folder
         self._ledger = Ledger(type_names)
@@ -136,7 +135,7 @@ class Writer:
                     self._parker.park(None)
         except StoreError as error:
             journal.fail(error)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - reported: the system stops with it
             failure = StoreUnusable(f"the writer of {self._folder} failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
             journal.fail(failure)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["Foreground", "leave_now"]
 
@@ -82,18 +82,20 @@ def _dump_stacks_on_request() -> bool:
     return True
 
 
-def leave_now(exit_code: int, flush_timeout_s: float = 1.0) -> None:
-    """Ends the process although threads are left that cannot be ended; never returns.
+def leave_now(exit_code: int, report: str, flush_timeout_s: float = 1.0) -> NoReturn:
+    """Ends the process although threads are left that cannot be ended; writes a last line to standard error.
 
     What is buffered is flushed by a helper, because a full pipe would block it.
     """
-    helper = threading.Thread(target=_flush, daemon=True)
+    helper = threading.Thread(target=_flush, args=(report,), daemon=True)
     helper.start()
     helper.join(flush_timeout_s)
     os._exit(exit_code)
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+def _flush(report: str) -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    if sys.stderr is not None:
+        sys.stderr.write(f"{report}\n")
+        sys.stderr.flush()

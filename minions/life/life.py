@@ -75,7 +75,9 @@ class Life:
         self._effectless = 0  # messages handled, first in hand, that are settled all at once because nobody can tell
         self._settled_at_s = 0.0
         self._kept: dict[str, bytes] = {}  # the stored form of each state, as of the last whole unit
-        self._values: dict[str, Any] = {}  # the value that each stored form was made from, which tells where it is immutable
+        self._values: dict[
+            str, Any
+        ] = {}  # the value that each stored form was made from, which tells where it is immutable
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
 
     # ------------------------------------------------------------------ the life, as it is driven
@@ -193,7 +195,9 @@ class Life:
         """Whether senders wait for a message to be settled, and have waited for a while."""
         return self._clock.monotonic() - self._settled_at_s > _SETTLE_AT_LEAST_EVERY_S
 
-    def set_aside(self, entry: Entry, attempts: int, error: BaseException, traceback: str, *, keep: bool = True) -> None:
+    def set_aside(
+        self, entry: Entry, attempts: int, error: BaseException, traceback: str, *, keep: bool = True
+    ) -> None:
         """Settles a message that cannot be handled, and keeps it as a dead letter in the same unit of work.
 
         Args:

@@ -40,7 +40,9 @@ class Sender:
 
     __slots__ = ("_channels", "_class", "_encode", "_life", "_only", "_outbox", "_shared")
 
-    def __init__(self, life: Door, outbox: Outbox[Any], channels: tuple[Channel, ...], codec: TypeCodec[Any] | None) -> None:
+    def __init__(
+        self, life: Door, outbox: Outbox[Any], channels: tuple[Channel, ...], codec: TypeCodec[Any] | None
+    ) -> None:
         self._life = life
         self._outbox = outbox
         self._channels = channels

@@ -81,10 +81,9 @@ class Runtime:
         clock: Clock,
         on_event: Callable[[events.Event], None],
     ) -> None:
-        """
-        Args:
-            on_event: told of everything that happens, on the supervisor's thread (of what happens before it is started, on
-                the caller's).
+        """Args:
+        on_event: told of everything that happens, on the supervisor's thread (of what happens before it is started, on
+            the caller's).
         """
         self.name = name
         self.plan = plan

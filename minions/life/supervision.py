@@ -176,15 +176,14 @@ class Supervision:
         forever: bool,
         chance: Callable[[], float],
     ) -> None:
-        """
-        Args:
-            order: the groups of components, consumers before producers.
-            upstream: the components that send to a component.
-            is_quiet: whether nothing waits for these components and nothing is in work there; and, if the second argument
-                is true, whether those with a `run` of their own sleep until something comes.
-            deadlines: for an orderly stop.
-            forever: stay when nothing can happen any more.
-            chance: numbers from 0 to 1, for jitter.
+        """Args:
+        order: the groups of components, consumers before producers.
+        upstream: the components that send to a component.
+        is_quiet: whether nothing waits for these components and nothing is in work there; and, if the second argument
+            is true, whether those with a `run` of their own sleep until something comes.
+        deadlines: for an orderly stop.
+        forever: stay when nothing can happen any more.
+        chance: numbers from 0 to 1, for jitter.
         """
         self.statuses: dict[str, Status] = {}
         self.stopping: str | None = None
@@ -344,7 +343,7 @@ class Supervision:
             yield WatchIdle()
 
     def _stop_ready(self, now_s: float) -> Iterator[Action]:
-        """Asks every component to stop whose turn has come, and asks again, and at last abandons."""
+        """Asks every component to stop whose turn has come, and presses on where one does not."""
         passed_s = now_s - self._stop_began_s
         for number in reversed(range(len(self._groups))):
             members = [self.statuses[name] for name in self._groups[number]]
@@ -359,17 +358,20 @@ class Supervision:
                         status.due_at = now_s + self._deadlines.ask_again_s
                         yield AskToStop(status.name)
         for status in self.statuses.values():
-            if status.phase is not Phase.STOPPING:
-                continue
-            late = passed_s >= self._deadlines.drain_s or (status.due_at is not None and status.due_at <= now_s)
-            if late and not status.asked_again:
-                status.asked_again = True
-                status.due_at = None
-                yield AskToStop(status.name, again=True)
-            if passed_s >= self._deadlines.abandon_s:
-                status.move(Phase.ABANDONED)
-                self._problems.append(f"{status.name} did not stop in time, its thread was abandoned")
-                yield Abandon(status.name)
+            if status.phase is Phase.STOPPING:
+                yield from self._press_on(status, passed_s, now_s)
+
+    def _press_on(self, status: Status, passed_s: float, now_s: float) -> Iterator[Action]:
+        """Asks a component again whose time is up, and abandons it when everybody's is."""
+        late = passed_s >= self._deadlines.drain_s or (status.due_at is not None and status.due_at <= now_s)
+        if late and not status.asked_again:
+            status.asked_again = True
+            status.due_at = None
+            yield AskToStop(status.name, again=True)
+        if passed_s >= self._deadlines.abandon_s:
+            status.move(Phase.ABANDONED)
+            self._problems.append(f"{status.name} did not stop in time, its thread was abandoned")
+            yield Abandon(status.name)
 
     def _may_stop(self, group: int, members: list[Status], passed_s: float) -> bool:
         """Whether a group may be asked to stop: a source at once; another when nothing more can come to it.
@@ -377,7 +379,11 @@ class Supervision:
         Nothing more comes when everything upstream has ended and what had been sent is handled. After the time for draining
         all are asked at once.
         """
-        if passed_s >= self._deadlines.drain_s or not self._can_drain or all(status.node.is_source for status in members):
+        if (
+            passed_s >= self._deadlines.drain_s
+            or not self._can_drain
+            or all(status.node.is_source for status in members)
+        ):
             return True
         above = (status for status in self.statuses.values() if status.group in self._upstream[group])
         if not all(status.phase.has_ended for status in above):

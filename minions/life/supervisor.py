@@ -21,10 +21,9 @@ class Supervisor:
     """Drives a `Supervision` on a thread of its own, until it says that all is over."""
 
     def __init__(self, supervision: Supervision, act: Callable[[Action], None], clock: Clock, name: str) -> None:
-        """
-        Args:
-            act: does what was decided; called on the supervisor's thread. Must not block for long.
-            name: of the thread.
+        """Args:
+        act: does what was decided; called on the supervisor's thread. Must not block for long.
+        name: of the thread.
         """
         self.supervision = supervision
         self._act = act

@@ -26,10 +26,9 @@ class ComponentThread:
     """
 
     def __init__(self, life: Life, journal: Journal, system: str, post: Callable[[Command], None]) -> None:
-        """
-        Args:
-            system: the name of the system, for the name of the thread.
-            post: takes the reports; called on the thread itself.
+        """Args:
+        system: the name of the system, for the name of the thread.
+        post: takes the reports; called on the thread itself.
         """
         self.life = life
         self._journal = journal

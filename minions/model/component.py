@@ -1,5 +1,6 @@
 """`Component`: what users subclass. It decides nothing: a declaration is read off the class, and whatever needs a running
-system is asked of the context that the runtime gives to each life."""
+system is asked of the context that the runtime gives to each life.
+"""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def _other_type(method: Any, declared: Any) -> str:
         hints = typing.get_type_hints(method)
     except (NameError, TypeError, AttributeError):
         return ""  # a name that only a type checker can see; it checks the rest
-    parameters = [name for name in inspect.signature(method).parameters][1:]
+    parameters = list(inspect.signature(method).parameters)[1:]
     annotated = hints.get(parameters[0]) if parameters else None
     if annotated is None or annotated == declared or not isinstance(annotated, type) or not isinstance(declared, type):
         return ""

@@ -129,7 +129,7 @@ class Inbox(Port[T]):
         capacity: int = 1_000,
         durable: bool = True,
         overflow: Overflow = "block",
-        retry: Retry = Retry(),  # noqa: B008 - frozen
+        retry: Retry = Retry(),
     ) -> None:
         super().__init__(type)
         self.capacity = capacity

@@ -138,12 +138,7 @@ class Topology:
         for link in self.links:
             sender, receiver = self.node_of(link.outbox.blueprint), self.node_of(link.inbox.blueprint)
             if sender is None or receiver is None:
-                for end, node in ((link.outbox, sender), (link.inbox, receiver)):
-                    if node is None:
-                        yield (
-                            f"connect({link.outbox}, {link.inbox}): the component of {end} was not added to this system: "
-                            "use what system.add(...) returned"
-                        )
+                yield from self._stranger_problems(link)
                 continue
             ends = (id(sender), link.outbox.name, id(receiver), link.inbox.name)
             written = f"{sender.name}.{link.outbox.name} to {receiver.name}.{link.inbox.name}"
@@ -157,15 +152,26 @@ class Topology:
                     f"{type_name(link.inbox.type)}: connect ports of one type"
                 )
         for node in self.nodes:
-            for name, outbox in node.declaration.outboxes.items():
-                if (id(node), name) not in connected and not outbox.optional:
-                    yield (
-                        f"{node.name}.{name}: the outbox is not connected: system.connect({node.name}.{name}, ...), or declare "
-                        "it with optional=True"
-                    )
-            for name in node.declaration.inboxes:
-                if (id(node), name) not in connected:
-                    yield f"{node.name}.{name}: nothing feeds the inbox: system.connect(..., {node.name}.{name})"
+            yield from self._loose_ends(node, {name for owner, name in connected if owner == id(node)})
+
+    def _stranger_problems(self, link: Link) -> Iterator[str]:
+        for end in (link.outbox, link.inbox):
+            if self.node_of(end.blueprint) is None:
+                yield (
+                    f"connect({link.outbox}, {link.inbox}): the component of {end} was not added to this system: "
+                    "use what system.add(...) returned"
+                )
+
+    def _loose_ends(self, node: Node, connected: set[str]) -> Iterator[str]:
+        for name, outbox in node.declaration.outboxes.items():
+            if name not in connected and not outbox.optional:
+                yield (
+                    f"{node.name}.{name}: the outbox is not connected: system.connect({node.name}.{name}, ...), or declare "
+                    "it with optional=True"
+                )
+        for name in node.declaration.inboxes:
+            if name not in connected:
+                yield f"{node.name}.{name}: nothing feeds the inbox: system.connect(..., {node.name}.{name})"
 
     def _cycle_problems(self) -> Iterator[str]:
         """A cycle in which every inbox blocks its senders ends in a deadlock as soon as all are full at once."""

@@ -13,7 +13,7 @@ __all__ = ["log_event", "shown_by_default"]
 _SHOWN = "minions_shown"  # marks the records of lower levels that are shown all the same
 
 
-def log_event(log: logging.Logger, event: events.Event) -> None:
+def log_event(log: logging.Logger, event: events.Event) -> None:  # noqa: C901 - one short case for each kind of event
     """Logs one event of the system whose logger is `log`, under the name of the component that it is about."""
     match event:
         case events.StateOpened():
