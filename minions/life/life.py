@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from minions.clock import Clock, Parkable
-from minions.errors import CannotDecode, InboxEmpty, MinionsError, StopRequested, UsageError
+from minions.errors import CannotDecode, InboxEmpty, StopRequested, UsageError
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.channel import UNREAD, Channel, Entry
@@ -23,6 +23,7 @@ from minions.flow.parker import Parker
 from minions.flow.unit import Unit
 from minions.life.plan import NodePlan
 from minions.life.ports import Receiver, Sender, message_of
+from minions.life.traces import describe
 from minions.model.component import Component, copy_of
 from minions.model.ports import State
 
@@ -213,7 +214,7 @@ class Life:
             type=channel.codec.name if channel.codec is not None else "",
             message=stored if stored is not None else b"",
             attempts=attempts,
-            error=f"{type(error).__name__}: {error}",
+            error=describe(error),
             traceback=traceback,
             at=self._clock.wall(),
         )
@@ -479,10 +480,3 @@ class Life:
 
     def _deadline_s(self, timeout_s: float | None) -> float | None:
         return None if timeout_s is None else self._clock.monotonic() + timeout_s
-
-
-def describe(error: BaseException) -> str:
-    """Type and text of an error, one line."""
-    text = " ".join(str(error).split())
-    name = type(error).__name__
-    return f"{name}: {text}" if text and not isinstance(error, MinionsError) else text or name

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -27,7 +25,7 @@ from minions.flow.ledger import Recovered
 from minions.flow.parker import Parker
 from minions.flow.writer import Writer
 from minions.life import commands
-from minions.life.life import Life, describe
+from minions.life.life import Life
 from minions.life.plan import Plan
 from minions.life.supervision import (
     Abandon,
@@ -43,6 +41,7 @@ from minions.life.supervision import (
 )
 from minions.life.supervisor import Supervisor
 from minions.life.thread import ComponentThread
+from minions.life.traces import describe, stack_of, trace_of
 from minions.model.topology import Node, Topology
 
 __all__ = ["Options", "Runtime"]
@@ -278,7 +277,7 @@ class Runtime:
                 epoch=life.fence.epoch,
                 where="on_interrupt",
                 error=describe(error),
-                traceback="".join(traceback.format_exception(error)),
+                traceback=trace_of(error),
                 message_id="",
                 attempt=0,
                 restart_in_s=None,
@@ -333,12 +332,6 @@ class Runtime:
                 events.MessageSetAside(component, letter.message_id, letter.attempts, letter.error, kept),
             )
         )
-
-
-def stack_of(ident: int | None) -> str:
-    """Where a thread is, as Python prints it; empty when it has ended."""
-    frame = sys._current_frames().get(ident) if ident is not None else None
-    return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
 def _producers(topology: Topology, node: Node) -> list[Node]:

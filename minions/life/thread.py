@@ -6,14 +6,14 @@ A daemon thread that never prints: whoever cannot be ended must not keep the pro
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from minions.errors import StaleComponent, StopRequested, StoreError
 from minions.flow.journal import Journal
 from minions.life.commands import Command, Failed, Finished, Started, Stopped
-from minions.life.life import Life, describe
+from minions.life.life import Life
+from minions.life.traces import describe, trace_of
 
 __all__ = ["ComponentThread"]
 
@@ -82,7 +82,7 @@ class ComponentThread:
     def _report_failure(self, life: Life, error: BaseException) -> Failed:
         """What the supervisor is told of a failure; the message in work is set aside here when it has had its attempts."""
         entry = None if isinstance(error, StoreError) else life.current
-        trace = "".join(traceback.format_exception(error))
+        trace = trace_of(error)
         where, attempt, answer, message_id = life.where, 0, "again", ""
         if entry is not None:
             channel = entry[0]

@@ -1,0 +1,47 @@
+"""Errors and stacks as text for people: what user code did, without the frames of the runtime that called it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from minions.errors import MinionsError
+
+__all__ = ["describe", "stack_of", "trace_of"]
+
+_OURS = (str(Path(__file__).parent), str(threading.__file__))
+
+
+def describe(error: BaseException) -> str:
+    """Type and text of an error, one line."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    if not text:
+        return name
+    return text if isinstance(error, MinionsError) else f"{name}: {text}"
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback of an error as Python prints it, from the first frame of user code on."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+
+
+def stack_of(ident: int | None) -> str:
+    """Where a thread is, as Python prints it, from the first frame of user code on; empty when the thread has ended."""
+    frame = sys._current_frames().get(ident) if ident is not None else None
+    if frame is None:
+        return ""
+    stack = list(traceback.walk_stack(frame))[::-1]
+    users = [(frame, line) for frame, line in stack if not _is_ours(frame)]
+    begin = stack.index(users[0]) if users else 0
+    return "".join(traceback.StackSummary.extract(iter(stack[begin:])).format())
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_OURS)
