@@ -86,7 +86,7 @@ class System:
         node = Node(name if name is not None else default_name(type(component)), component, replicas, restart)
         if self._topology.node_of(component) is not None:
             raise UsageError(f"{node.name}: this very object was added before; make another one, or ask for replicas=")
-        self._topology.nodes.append(node)
+        self._topology.add(node)
         component._minions.reader = lambda state: self._read_state(node, state)
         return component
 
@@ -101,7 +101,7 @@ class System:
         for port, kind, expected in ((outbox, Outbox, "first an outbox"), (inbox, Inbox, "then an inbox")):
             if not isinstance(port, kind) or port.blueprint is None:
                 raise UsageError(f"System.connect() takes {expected} of a component that was added, not {port!r}")
-        self._topology.links.append(Link(outbox, inbox))
+        self._topology.connect(Link(outbox, inbox))
 
     def check(self) -> None:
         """Looks at the whole system without starting anything.
@@ -140,8 +140,9 @@ class System:
         """
         foreground = Foreground()
         with shown_by_default(), foreground.handlers():
-            runtime = self._start(forever, foreground.ended)
+            runtime = self._make(forever)
             try:
+                runtime.start(foreground.ended)
                 foreground.wait(runtime.stop, self._end_at_once)
             finally:
                 self._runtime = None
@@ -166,17 +167,20 @@ class System:
             StoreError: the state folder cannot be used; nothing in it was changed.
             SystemFailed: at the end of the block: something failed, or threads are left that cannot be ended.
         """
-        runtime = self._start(forever=True)
+        runtime = self._make(forever=True)
         try:
-            yield self
+            runtime.start()
+            was_up = runtime.wait_until_up()
+            if was_up:
+                yield self
         finally:
-            runtime.stop("stopped")
-            runtime.wait()
-            self._runtime = None
-        stopped = runtime.stopped
-        assert stopped is not None
-        if stopped.problems:
-            raise SystemFailed(f"{self.name} failed: {'; '.join(stopped.problems)}")
+            try:
+                runtime.end()
+            finally:
+                self._runtime = None
+        self._raise_if_failed(runtime)
+        if not was_up:
+            raise SystemFailed(f"{self.name} was stopped before all of its components had started")
 
     def stop(self) -> None:
         """Begins an orderly stop and returns at once; without effect when the system does not run. Any thread may call it."""
@@ -195,19 +199,20 @@ class System:
             raise UsageError(f"{self.name}.wait() works while the system runs: inside `with system.started():`")
         return runtime.wait_until_quiet(timeout_s)
 
-    def _start(self, forever: bool, when_ended: Any = None) -> Runtime:
+    def _make(self, forever: bool) -> Runtime:
         self._refuse_while_running("run()")
-        plan = self._plan()
         options = Options(
             folder=self.folder,
             synchronous=self._synchronous,
             stop_timeout_s=self._stop_timeout_s,
             forever=forever,
         )
-        runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event)
-        runtime.start(when_ended or (lambda: None))
-        self._runtime = runtime
-        return runtime
+        self._runtime = Runtime(self.name, self._topology, self._plan(), options, self._clock, self._on_event)
+        return self._runtime
+
+    def _raise_if_failed(self, runtime: Runtime) -> None:
+        if runtime.stopped is not None and runtime.stopped.problems:
+            raise SystemFailed(f"{self.name} failed: {'; '.join(runtime.stopped.problems)}")
 
     def _end_at_once(self, signal_number: int) -> None:
         leave_now(128 + signal_number, f"{self.name}: {signal.Signals(signal_number).name} again, ended at once")

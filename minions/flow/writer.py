@@ -77,7 +77,11 @@ class Writer:
             StoreError: the folder cannot be used; nothing in it was changed.
         """
         self._thread.start()
-        self._opened.wait()
+        try:
+            self._opened.wait()
+        except BaseException:  # Ctrl-C in a program that handles it itself: the folder must not stay locked
+            self._go.set()
+            raise
         if self._refusal is not None:
             self._thread.join()
             raise self._refusal

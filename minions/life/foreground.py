@@ -63,7 +63,11 @@ class Foreground:
         def put(number: int, frame: FrameType | None) -> None:
             self._words.put(number)
 
-        before: dict[int, Any] = {number: signal.signal(number, put) for number in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {
+            number: signal.signal(number, put)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a shell: it is meant so
+        }
         stacks = _dump_stacks_on_request()
         try:
             yield

@@ -45,6 +45,7 @@ class Life:
         parker: where its thread sleeps.
         instance: the component, from `begin` on.
         current: the message in work. Without an open unit it is left over from one that failed.
+        has_begun: whether `on_start` has come to its end.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Life:
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker)
         self.current: Entry | None = None
         self.instance: Component
+        self.has_begun = False
         self._hook = "on_start"
         self._plan = plan
         self._journal = journal
@@ -99,6 +101,7 @@ class Life:
         self._kept = self._journal.stored_states(self.name)
         self._restore_states()
         self._whole(self.instance.on_start)
+        self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
 
     def work(self) -> None:

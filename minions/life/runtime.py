@@ -42,7 +42,7 @@ from minions.life.supervision import (
 from minions.life.supervisor import Supervisor
 from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of, trace_of
-from minions.model.topology import Node, Topology
+from minions.model.topology import Topology
 
 __all__ = ["Options", "Runtime"]
 
@@ -89,23 +89,26 @@ class Runtime:
         self.journal = Journal(clock, durable=plan.durable)
         self._options = options
         self._clock = clock
-        self._on_event = on_event
+        self._watcher = on_event
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._writer: Writer | None = None
         self._supervisor = Supervisor(
             Supervision(
                 topology.start_order(),
-                lambda node: _producers(topology, node),
+                topology.producers,
                 self._is_quiet,
                 deadlines=Deadlines.of(options.stop_timeout_s),
                 forever=options.forever,
                 chance=random.random,
             ),
             self._act,
+            self._end_without_order,
             clock,
             f"{name}/supervisor",
         )
+        self._started = False
         self._ended = threading.Event()
+        self._up = threading.Event()
         self._quiet = threading.Event()
         self._when_ended: Callable[[], None] = lambda: None
         self.stopped: events.SystemStopped | None = None
@@ -125,6 +128,7 @@ class Runtime:
         if self.plan.durable:
             self._open()
         self.journal.on_idle = lambda: self.post(commands.Idle())
+        self._started = True
         self._supervisor.start()
         self.post(commands.Begin())
 
@@ -136,9 +140,16 @@ class Runtime:
         """Begins an orderly stop; returns at once. A second call changes nothing."""
         self.post(commands.Stop(reason))
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Blocks until all is over; False when that did not happen in time."""
-        return self._ended.wait(timeout_s)
+    def end(self) -> None:
+        """Stops in order and blocks until all is over; returns at once when it was never started."""
+        if self._started:
+            self.stop("stopped")
+            self._ended.wait()
+
+    def wait_until_up(self) -> bool:
+        """Blocks until every component has started, or all is over; False in the latter case."""
+        self._up.wait()
+        return not self._ended.is_set()
 
     def wait_until_quiet(self, timeout_s: float | None = None) -> bool:
         """Blocks until nothing can happen any more, or all is over; False when that did not happen in time."""
@@ -167,7 +178,7 @@ class Runtime:
             writer.close()
             raise
         self._writer = writer
-        self._on_event(
+        self._tell(
             events.StateOpened(
                 folder=str(self._options.folder),
                 resumed=not recovered.is_empty,
@@ -229,7 +240,9 @@ class Runtime:
                 self.journal.watch_idle(True)
                 self.post(commands.Idle())
             case Notify(event):
-                self._on_event(event)
+                self._tell(event)
+                if isinstance(event, events.SystemStarted):
+                    self._up.set()
             case Quieted(quiet):
                 if quiet:
                     self._quiet.set()
@@ -288,7 +301,7 @@ class Runtime:
         thread = self._threads[component]
         stack = stack_of(thread.ident)
         thread.life.give_up(failed=False)
-        self._on_event(events.ComponentAbandoned(component, thread.life.fence.epoch, stack))
+        self._tell(events.ComponentAbandoned(component, thread.life.fence.epoch, stack))
 
     def _finish(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
         """Waits for the last threads and the last commit, and tells what is left."""
@@ -304,10 +317,32 @@ class Runtime:
             left_messages=sum(channel.size for channel in self.plan.channels.values() if channel.durable),
             lost_messages=sum(channel.size for channel in self.plan.channels.values() if not channel.durable),
         )
-        self._on_event(self.stopped)
+        self._tell(self.stopped)
         self._ended.set()
+        self._up.set()
         self._quiet.set()
         self._when_ended()
+
+    def _end_without_order(self, error: BaseException) -> None:
+        """Ends everything although the supervisor has failed: nobody may act any more, and what was whole is committed."""
+        for thread in self._threads.values():
+            thread.life.give_up(failed=False)
+        alive = tuple(name for name, thread in self._threads.items() if thread.ident is not None)
+        self._report_defect(error)
+        self._finish("failed", alive, (f"the supervisor failed: {describe(error)}",))
+
+    def _tell(self, event: events.Event) -> None:
+        """Tells whoever watches; that it raises is its own affair."""
+        try:
+            self._watcher(event)
+        except Exception as error:  # noqa: BLE001 - reported
+            self._report_defect(error)
+
+    @staticmethod
+    def _report_defect(error: BaseException) -> None:
+        """Reports an error that no component is to blame for, as Python reports one that ends a thread."""
+        hook = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+        threading.excepthook(hook)
 
     # ------------------------------------------------------------------ called from other threads of ours
     def _is_quiet(self, components: list[str], idle: bool) -> bool:
@@ -332,7 +367,3 @@ class Runtime:
                 events.MessageSetAside(component, letter.message_id, letter.attempts, letter.error, kept),
             )
         )
-
-
-def _producers(topology: Topology, node: Node) -> list[Node]:
-    return [other for other in topology.nodes if any(fed is node for fed in topology.consumers(other))]

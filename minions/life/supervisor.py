@@ -27,6 +27,7 @@ class Supervisor:
         """
         self.supervision = supervision
         self._act = act
+        self._on_defect = on_defect
         self._clock = clock
         self._parker = Parker()
         self._lock = threading.Lock()
@@ -45,6 +46,12 @@ class Supervisor:
         self._parker.unpark()
 
     def _drive(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - reported: without a supervisor everything has to end
+            self._on_defect(error)
+
+    def _serve(self) -> None:
         while not self._ended:
             command = self._next()
             match command:

@@ -73,7 +73,8 @@ class ComponentThread:
             if life.running or not life.is_source:
                 life.work()
         except StopRequested:
-            life.end(interrupted=True)
+            if life.has_begun:
+                life.end(interrupted=True)
             return Stopped(name, epoch)
         finished = life.running
         life.end()

@@ -5,6 +5,7 @@ Plain values and pure functions; nothing here knows threads, channels or the sto
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,25 +68,45 @@ class Topology:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.links: list[Link] = []
+        self._node_of: dict[int, Node] = {}  # by the id of its blueprint
+        self._position: dict[int, int] = {}  # in the order of addition, by the id of the node
+        self._links_of: dict[tuple[int, str], list[Link]] = {}  # by the id of the outbox's blueprint and its name
+        self._links_to: dict[int, list[Link]] = {}  # by the id of the inbox's blueprint
+
+    def add(self, node: Node) -> None:
+        """Adds a component. The same blueprint cannot be added twice: look it up with `node_of` first."""
+        self._position[id(node)] = len(self.nodes)
+        self._node_of[id(node.blueprint)] = node
+        self.nodes.append(node)
+
+    def connect(self, link: Link) -> None:
+        """Adds a connection, as it was asked for."""
+        self._links_of.setdefault((id(link.outbox.blueprint), link.outbox.name), []).append(link)
+        self._links_to.setdefault(id(link.inbox.blueprint), []).append(link)
+        self.links.append(link)
 
     def node_of(self, blueprint: object) -> Node | None:
         """The node that was made from this very object."""
-        return next((node for node in self.nodes if node.blueprint is blueprint), None)
+        return self._node_of.get(id(blueprint))
 
     def fed_by(self, node: Node, outbox: str) -> list[tuple[Node, str]]:
         """The inboxes, as node and name, that an outbox feeds."""
-        fed = []
-        for link in self.links:
-            if link.outbox.blueprint is node.blueprint and link.outbox.name == outbox:
-                receiver = self.node_of(link.inbox.blueprint)
-                if receiver is not None:
-                    fed.append((receiver, link.inbox.name))
-        return fed
+        links = self._links_of.get((id(node.blueprint), outbox), ())
+        ends = [(self.node_of(link.inbox.blueprint), link.inbox.name) for link in links]
+        return [(receiver, inbox) for receiver, inbox in ends if receiver is not None]
 
     def consumers(self, node: Node) -> list[Node]:
         """The components that a component sends to, each once, in the order of their addition."""
-        fed = {id(receiver) for outbox in node.declaration.outboxes for receiver, _ in self.fed_by(node, outbox)}
-        return [other for other in self.nodes if id(other) in fed]
+        fed = {id(receiver): receiver for outbox in node.declaration.outboxes for receiver, _ in self.fed_by(node, outbox)}
+        return sorted(fed.values(), key=self._place)
+
+    def producers(self, node: Node) -> list[Node]:
+        """The components that send to a component, each once, in the order of their addition."""
+        senders = [self.node_of(link.outbox.blueprint) for link in self._links_to.get(id(node.blueprint), ())]
+        return sorted({id(sender): sender for sender in senders if sender is not None}.values(), key=self._place)
+
+    def _place(self, node: Node) -> int:
+        return self._position[id(node)]
 
     # ------------------------------------------------------------------ order
     def start_order(self) -> list[list[Node]]:
@@ -183,11 +204,12 @@ class Topology:
                 for receiver, inbox in self.fed_by(node, outbox)
                 if receiver.declaration.inboxes[inbox].overflow == "block"
             ]
+        by_id = {id(node): node for node in self.nodes}
         for group in _components(blocking, self.nodes):
             if len(group) > 1 or id(group[0]) in blocking[id(group[0])]:
-                names = [node.name for node in group]
+                names = [by_id[member].name for member in _way_round(id(group[0]), blocking)]
                 yield (
-                    f"{' -> '.join([*names, names[0]])} is a cycle in which every inbox blocks its senders: once all are full, "
+                    f"{' -> '.join(names)} is a cycle in which every inbox blocks its senders: once all are full, "
                     "all wait for each other; give one inbox in it a way out, "
                     'Inbox(..., overflow="fail"|"drop_oldest"|"drop_newest")'
                 )
@@ -229,3 +251,19 @@ def _components(edges: dict[int, list[int]], nodes: list[Node]) -> Iterator[list
                         group.append(path.pop())
                         on_path.discard(group[-1])
                     yield [by_id[member] for member in sorted(group, key=position.__getitem__)]
+
+
+def _way_round(start: int, edges: dict[int, list[int]]) -> list[int]:
+    """A shortest way from `start` back to it, both ends included; there is one."""
+    before: dict[int, int] = {}
+    ahead = deque([start])
+    while start not in before:
+        here = ahead.popleft()
+        for there in edges[here]:
+            if there not in before:
+                before[there] = here
+                ahead.append(there)
+    way = [start, before[start]]
+    while way[-1] != start:
+        way.append(before[way[-1]])
+    return way[::-1]
