@@ -20,10 +20,22 @@ __all__ = ["Supervisor"]
 class Supervisor:
     """Drives a `Supervision` on a thread of its own, until it says that all is over."""
 
-    def __init__(self, supervision: Supervision, act: Callable[[Action], None], clock: Clock, name: str) -> None:
-        """Args:
-        act: does what was decided; called on the supervisor's thread. Must not block for long.
-        name: of the thread.
+    def __init__(
+        self,
+        supervision: Supervision,
+        act: Callable[[Action], None],
+        on_defect: Callable[[BaseException], None],
+        clock: Clock,
+        name: str,
+    ) -> None:
+        """Makes the supervisor; `start` starts its thread.
+
+        Args:
+            supervision: what decides.
+            act: does what was decided; called on the supervisor's thread. Must not block for long.
+            on_defect: called there, last, when the supervisor itself has failed; has to end everything.
+            clock: the source of time.
+            name: of the thread.
         """
         self.supervision = supervision
         self._act = act
