@@ -54,7 +54,7 @@ def declare(cls: type, root: type) -> Declaration:
     Raises:
         DeclarationError: naming every problem of the class.
     """
-    found = list(_names(cls)) + list(_hooks(cls)) + list(_fields(cls))
+    found = list(_names(cls, root)) + list(_hooks(cls, root)) + list(_fields(cls))
     ports = _ports(cls)
     has_run = _overrides(cls, "run", root)
     found += _port_problems(cls, ports)
@@ -66,6 +66,7 @@ def declare(cls: type, root: type) -> Declaration:
     if not found:
         found += _become_attrs(cls)
     if found:
+        _forget_handlers(cls, root, ports)
         raise DeclarationError(cls.__qualname__, found)
     return Declaration(
         class_name=cls.__qualname__,
@@ -77,8 +78,9 @@ def declare(cls: type, root: type) -> Declaration:
     )
 
 
-def _names(cls: type) -> Iterator[str]:
-    taken = {*vars(cls), *_annotations(cls)}
+def _names(cls: type, root: type) -> Iterator[str]:
+    mixins = [base for base in cls.__mro__[1 : cls.__mro__.index(root)] if not issubclass(base, root)]
+    taken = {name for base in (cls, *mixins) for name in (*vars(base), *_annotations(base))}
     for name in FRAMEWORK_NAMES:
         if name in taken:
             yield f"{name!r} is a name of the runtime (Component.{name}): choose another name"
@@ -91,13 +93,13 @@ def _names(cls: type) -> Iterator[str]:
         yield "it defines __new__: declare configuration as annotated names and prepare the rest in on_start()"
 
 
-def _hooks(cls: type) -> Iterator[str]:
+def _hooks(cls: type, root: type) -> Iterator[str]:
     for name in HOOKS:
         if name in _annotations(cls):
             yield f"{name!r} is a method of the runtime's: it cannot be configuration, choose another name"
-        if name not in vars(cls):
+        if not _overrides(cls, name, root):
             continue
-        hook = vars(cls)[name]
+        hook = inspect.getattr_static(cls, name)
         if not inspect.isfunction(hook):
             yield f"{name} must be a plain method: def {name}(self) -> None"
         elif reason := _not_callable_with(hook, 1):
@@ -171,6 +173,13 @@ def _handler_problems(cls: type, inbox: Inbox[Any], has_run: bool) -> Iterator[s
             yield f"handler {name} takes {mismatch}, but inbox {inbox.name!r} carries {written}: make them the same"
 
 
+def _forget_handlers(cls: type, root: type, ports: dict[str, Port[Any]]) -> None:
+    """Takes the handlers of a refused class from the inboxes that it inherits, so that the next class can do better."""
+    for port in ports.values():
+        if isinstance(port, Inbox) and port.name not in vars(cls):
+            port.handlers = tuple(name for name in port.handlers[:1] if hasattr(super(cls, cls), name))
+
+
 def _not_callable_with(method: Any, arguments: int) -> str:
     """Why `method` is not a plain method of that many positional arguments (self included), or an empty string."""
     if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
@@ -192,7 +201,7 @@ def _other_type(method: Any, declared: Any) -> str:
         return ""  # a name that only a type checker can see; it checks the rest
     parameters = list(inspect.signature(method).parameters)[1:]
     annotated = hints.get(parameters[0]) if parameters else None
-    if annotated is None or annotated == declared or not isinstance(annotated, type) or not isinstance(declared, type):
+    if annotated in (None, Any, declared) or not isinstance(annotated, type) or not isinstance(declared, type):
         return ""
     try:
         return "" if issubclass(declared, annotated) else type_name(annotated)
@@ -203,7 +212,7 @@ def _other_type(method: Any, declared: Any) -> str:
 def _become_attrs(cls: type) -> list[str]:
     try:
         attrs.define(cls, slots=False, kw_only=True, eq=False, auto_attribs=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, attrs.exceptions.UnannotatedAttributeError) as error:
         return [f"{error} (every annotated name becomes configuration, an attrs field)"]
     return []
 

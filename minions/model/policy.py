@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,7 +21,7 @@ class Backoff:
     Attributes:
         initial_s: the first wait, in seconds.
         factor: by how much each wait is longer than the one before.
-        longest_s: the cap.
+        longest_s: the cap, before jitter.
         jitter_ratio: each wait is made longer or shorter by up to this part of itself, so that components that failed
             together do not come back together.
     """
@@ -37,8 +38,11 @@ class Backoff:
             failures: counted from 1.
             chance: a number from 0 to 1 that decides the jitter; 0.5 means none.
         """
-        exponent = min(failures - 1, 64)  # beyond that every growing wait has met its cap, and floats stay finite
-        plain = min(self.initial_s * self.factor**exponent, self.longest_s)
+        try:
+            grown = float(self.factor) ** (failures - 1)
+        except OverflowError:
+            grown = sys.float_info.max  # finite, so that a first wait of 0 stays 0
+        plain = min(self.initial_s * grown, self.longest_s)
         return plain * (1.0 + self.jitter_ratio * (2.0 * chance - 1.0))
 
 

@@ -154,7 +154,7 @@ class Topology:
             )
 
     def _link_problems(self) -> Iterator[str]:
-        connected: set[tuple[int, str]] = set()
+        connected: dict[int, set[str]] = {id(node): set() for node in self.nodes}
         seen: set[tuple[int, str, int, str]] = set()
         for link in self.links:
             sender, receiver = self.node_of(link.outbox.blueprint), self.node_of(link.inbox.blueprint)
@@ -166,14 +166,15 @@ class Topology:
             if ends in seen:
                 yield f"{written} is connected twice, each message would arrive twice: remove one connect(...)"
             seen.add(ends)
-            connected |= {ends[:2], ends[2:]}
+            connected[id(sender)].add(link.outbox.name)
+            connected[id(receiver)].add(link.inbox.name)
             if link.outbox.type != link.inbox.type:
                 yield (
                     f"{written}: the outbox sends {type_name(link.outbox.type)}, the inbox carries "
                     f"{type_name(link.inbox.type)}: connect ports of one type"
                 )
         for node in self.nodes:
-            yield from self._loose_ends(node, {name for owner, name in connected if owner == id(node)})
+            yield from self._loose_ends(node, connected[id(node)])
 
     def _stranger_problems(self, link: Link) -> Iterator[str]:
         for end in (link.outbox, link.inbox):
