@@ -1,22 +1,21 @@
-"""The demo: read every file of a folder, count it, index it, and lose nothing when it is killed.
+"""The demo: read, count and index every file of a folder, and lose nothing when it is killed.
 
-    Walker ──> Reader × 4 ──> Counter ──> Display
-                        └───> Index
+    Walker ──> Reader x 4 ──> Counter
+                       └────> Index
 
-A plain script on the public face of Minions. Run it with ``python -m minions.demo [FOLDER]``, or with all its options
-with ``minions demo``. Kill it at any moment and run it again: it goes on, and ends with the same totals.
+A plain script on the public face of Minions: ``python -m minions.demo [FOLDER]``. Kill it at any moment and run it again: it
+goes on, and ends with the same totals and the same checksum. ``minions demo`` adds options, progress and a search.
 """
 
-from __future__ import annotations
-
 import codecs
+import errno
 import hashlib
 import os
 import sqlite3
+import stat
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,17 +23,17 @@ import attrs
 
 from minions import Component, Inbox, Outbox, Retry, State, System
 
-SKIPPED = ("__pycache__", "site-packages")
-BLOCK_BYTES = 1 << 20  # files are read in blocks, and the first one is what is indexed
+BLOCK_BYTES = 1 << 20  # files are read block by block, and the first block is indexed
 NAMES_KEPT = 100
-OR_STOP = Retry(then="stop")  # rather stop the demo than leave a file out
+SKIPPED = ("__pycache__", "site-packages")  # come and go while Python is used
+UNREADABLE = "(unreadable)"
+OR_STOP = Retry(then="stop")  # rather stop, and try again when run again, than leave a file out
 
 
-# What is sent and what is kept ----------------------------------------------------------------------------------------
 @attrs.frozen
 class File:
     number: int
-    path: str  # in the folder
+    path: str  # below the folder
 
 
 @attrs.frozen
@@ -43,9 +42,9 @@ class Counted:
     kind: str
     lines: int = 0
     words: int = 0
-    bytes: int = 0
+    size_bytes: int = 0
     sha256: str = ""
-    problem: str = ""  # why it could not be read
+    problem: str = ""
 
 
 @attrs.frozen
@@ -55,72 +54,52 @@ class Page:
     text: str
 
 
-@attrs.frozen
-class Tally:
-    files: int
-
-
 @attrs.define
 class Position:
     folder: str = ""
-    number: int = 0  # of the last file that was sent
-    path: str = ""
-    finished: bool = False
+    path: str = ""  # of the last file that was sent
+    sent: int = 0
 
 
 @attrs.define
-class Sum:
+class Sums:
     files: int = 0
     lines: int = 0
     words: int = 0
-    bytes: int = 0
-
-    def add(self, other: Sum | Counted, files: int = 1) -> None:
-        self.files += files
-        self.lines += other.lines
-        self.words += other.words
-        self.bytes += other.bytes
+    size_bytes: int = 0
 
 
 @attrs.define
 class Totals:
-    all: Sum = attrs.field(factory=Sum)
-    kinds: dict[str, Sum] = attrs.field(factory=dict)
-    unreadable: int = 0
-    unreadable_names: list[str] = attrs.field(factory=list)
+    files: int = 0
+    kinds: dict[str, Sums] = attrs.field(factory=dict)
+    unreadable: list[str] = attrs.field(factory=list)  # the first names
     checksum: str = "0" * 64
 
 
-# The components -------------------------------------------------------------------------------------------------------
 class Walker(Component):
-    """Sends the name of every file, and remembers how far it got."""
+    """Finds the files, always in the same order, and remembers how far it got."""
 
     folder: str
     work: str
     files = Outbox(File)
     position = State(Position)
 
-    def on_start(self) -> None:
-        self.position.folder = self.folder
-
     def run(self) -> None:
-        if self.position.finished:
-            return
-        reached = self.position.path.split("/")
-        for path in walk(self.folder, self.work):
+        self.position.folder = self.folder
+        for path in walk(self.folder, leave_out=self.work):
             if not self.running:
                 return
-            if self.position.number and path.split("/") <= reached:
+            if self.position.sent and path.split("/") <= self.position.path.split("/"):
                 continue
-            with self.unit():  # both or neither: what was sent is never sent again, nor left out
-                self.position.number += 1
+            with self.unit():  # what is sent and what is remembered are kept together, or neither is
                 self.position.path = path
-                self.files.send(File(self.position.number, path))
-        self.position.finished = True
+                self.position.sent += 1
+                self.files.send(File(self.position.sent, path))
 
 
 class Reader(Component):
-    """Reads files: blocking calls, on as many threads as there are replicas."""
+    """Reads files with calls that block, on as many threads as it has replicas."""
 
     folder: str
     files = Inbox(File, capacity=100, retry=OR_STOP)
@@ -129,51 +108,52 @@ class Reader(Component):
 
     @files.handler
     def read(self, file: File) -> None:
-        kind = kind_of(file.path)
         try:
-            lines, words, size, sha256, text = measure(Path(self.folder, file.path))
+            counted, text = measure(self.folder, file.path)
         except (OSError, UnicodeDecodeError) as error:
-            self.counted.send(Counted(file.path, kind, problem=getattr(error, "strerror", None) or "not UTF-8 text"))
-            return
-        self.counted.send(Counted(file.path, kind, lines, words, size, sha256))
-        self.pages.send(Page(file.number, file.path, text))
+            problem = getattr(error, "strerror", None) or "not UTF-8"
+            self.counted.send(Counted(file.path, UNREADABLE, problem=problem))
+        else:
+            self.counted.send(counted)
+            self.pages.send(Page(file.number, file.path, text))
 
 
 class Counter(Component):
-    """Adds up. Its state changes and its messages are acknowledged in one commit, or not at all."""
+    """Adds up. Each message is committed together with the totals that it changed: none is lost, none counts twice."""
 
     counted = Inbox(Counted, retry=OR_STOP)
-    tallies = Outbox(Tally)
     totals = State(Totals)
-
-    def on_start(self) -> None:
-        self.tallies.send(Tally(self.totals.all.files))
+    progress = Outbox(int, optional=True)
 
     @counted.handler
     def count(self, file: Counted) -> None:
         totals = self.totals
-        totals.all.add(file)
-        totals.kinds.setdefault(file.kind, Sum()).add(file)
+        totals.files += 1
+        sums = totals.kinds.setdefault(file.kind, Sums())
+        sums.files += 1
+        sums.lines += file.lines
+        sums.words += file.words
+        sums.size_bytes += file.size_bytes
         if file.problem:
-            totals.unreadable += 1
-            totals.unreadable_names = sorted([*totals.unreadable_names, f"{file.path}: {file.problem}"])[:NAMES_KEPT]
+            totals.unreadable = sorted([*totals.unreadable, f"{file.path}: {file.problem}"])[:NAMES_KEPT]
         fingerprint = hashlib.sha256(repr(attrs.astuple(file)).encode()).hexdigest()
-        totals.checksum = f"{(int(totals.checksum, 16) + int(fingerprint, 16)) % 2**256:064x}"
-        self.tallies.send(Tally(totals.all.files))
+        totals.checksum = f"{(int(totals.checksum, 16) + int(fingerprint, 16)) % 2**256:064x}"  # the same in any order
+        self.progress.send(totals.files)
 
 
 class Index(Component):
-    """Owns the SQLite connection, which no other thread may use.
+    """Owns an SQLite connection, which no other thread may use.
 
-    What it writes is outside the runtime, so after a crash it may be asked to write a page again: that replaces the page.
+    Its file is outside the runtime, and so written at least once, not exactly once: a page that comes again after a crash has
+    the same number and replaces itself.
     """
 
-    file: str
+    database: str
     pages = Inbox(Page, capacity=32, retry=OR_STOP)
     begun = State(bool)
 
     def on_start(self) -> None:
-        self._connection = sqlite3.connect(self.file, isolation_level=None)  # each statement is a transaction
+        self._connection = sqlite3.connect(self.database, isolation_level=None)  # each statement is a transaction
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         if not self.begun:
@@ -183,23 +163,77 @@ class Index(Component):
 
     @pages.handler
     def index(self, page: Page) -> None:
-        self._connection.execute(
-            "REPLACE INTO pages (rowid, path, text) VALUES (?, ?, ?)", (page.number, page.path, page.text)
-        )
+        row = (page.number, page.path, page.text)
+        self._connection.execute("REPLACE INTO pages (rowid, path, text) VALUES (?, ?, ?)", row)
 
     def on_stop(self) -> None:
         self._connection.close()
 
 
-class Display(Component):
-    """Shows how far it is: a bar where rich is installed and a terminal is there, a line now and then elsewhere."""
+def walk(folder: str, *, leave_out: str) -> Iterator[str]:
+    """The paths of all files below a folder, sorted. Links to folders are not followed."""
+    top = Path(folder)
+    ahead = [top]
+    while ahead:
+        path = ahead.pop()
+        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() raises where it may not look
+            yield text_of(path.relative_to(top))
+        elif path == top or not (path.is_symlink() or path.name in SKIPPED or path == Path(leave_out)):
+            try:
+                ahead += sorted(path.iterdir(), key=lambda inside: text_of(inside.name), reverse=True)
+            except OSError:
+                yield text_of(path.relative_to(top))  # will count as a file that cannot be read
 
-    expected: int
-    tallies = Inbox(Tally, capacity=10, durable=False, overflow="drop_oldest")
 
-    def on_start(self) -> None:
-        self._show, self.on_stop = progress_bar(self.expected) or progress_lines(self.expected)
+def text_of(path: str | Path) -> str:
+    """A path as it can be stored: bytes that are not UTF-8 are written out, as in ``caf\\xe9.txt``."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
-    @tallies.handler
-    def show(self, tally: Tally) -> None:
-        self._show(tally.files)
+
+def measure(folder: str, path: str) -> tuple[Counted, str]:
+    """What is to be counted of a text file of any size, and its first block."""
+    lines = words = size_bytes = 0
+    first, in_word = "", False
+    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
+    if not stat.S_ISREG(Path(folder, path).stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    with Path(folder, path).open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            text = decoder.decode(block)
+            first = first or text
+            lines += text.count("\n")
+            words += len(text.split()) - (in_word and not text[:1].isspace())  # one may go on from block to block
+            in_word = not text[-1:].isspace()
+            size_bytes += len(block)
+            digest.update(block)
+    decoder.decode(b"", final=True)
+    suffix = Path(path).suffix.lower()
+    kind = "(none)" if not suffix else suffix if len(suffix) <= 10 else "(other)"
+    return Counted(path, kind, lines, words, size_bytes, digest.hexdigest()), first
+
+
+class Demo(NamedTuple):
+    system: System
+    walker: Walker
+    counter: Counter
+
+
+def assemble(folder: str, work: Path) -> Demo:
+    """The system that reads `folder` and keeps its state and the index in the folder `work`."""
+    system = System("demo", folder=work / ".minions")
+    walker = system.add(Walker(folder=folder, work=str(work)))
+    reader = system.add(Reader(folder=folder), replicas=4)
+    counter = system.add(Counter())
+    index = system.add(Index(database=str(work / "index.db")))
+    system.connect(walker.files, reader.files)
+    system.connect(reader.counted, counter.counted)
+    system.connect(reader.pages, index.pages)
+    return Demo(system, walker, counter)
+
+
+if __name__ == "__main__":
+    demo = assemble(sys.argv[1] if sys.argv[1:] else sysconfig.get_path("stdlib"), Path("minions-demo").resolve())
+    demo.system.run()
+    for kind, sums in sorted(demo.counter.totals.kinds.items()):
+        print(f"{kind:12}{sums.files:9,} files{sums.lines:12,} lines{sums.words:12,} words{sums.size_bytes:14,} bytes")
+    print(f"checksum: {demo.counter.totals.checksum}")

@@ -38,11 +38,13 @@ class Reader(Protocol):
         parker: where its thread sleeps.
         asleep: it found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
         idle: asleep with nothing to wake it but a message or a stop.
+        only: while it sleeps, the one channel that it would take from; None for all of them.
     """
 
     parker: Parkable
     asleep: bool
     idle: bool
+    only: Channel | None
 
 
 _WAKE_SENDERS_EVERY = 32
@@ -54,13 +56,14 @@ class Ticket:
 
     Attributes:
         parker: where the holder sleeps.
-        joined_s: when the line was joined, monotonic seconds.
+        patient_until_s: until when it may be left waiting though there is room, monotonic seconds.
+        asked_s: when its holder last asked whether it still has to wait, monotonic seconds.
         channel: the channel whose room is waited for; None in the lines that are not a channel's.
         need: for how many messages.
         room: where the room that is granted is noted down, by channel.
     """
 
-    __slots__ = ("channel", "granted", "joined_s", "need", "parker", "room")
+    __slots__ = ("asked_s", "channel", "granted", "need", "parker", "patient_until_s", "room")
 
     def __init__(
         self,
@@ -72,11 +75,21 @@ class Ticket:
         room: dict[Channel, int] | None = None,
     ) -> None:
         self.parker = parker
-        self.joined_s = joined_s
+        self.patient_until_s = joined_s + _LONGEST_WAIT_WITH_ROOM_S
+        self.asked_s = joined_s
         self.channel = channel
         self.need = need
         self.room = room
         self.granted = False
+
+    def look_again_s(self, deadline_s: float | None) -> float | None:
+        """Until when its holder may sleep before it asks again; None for as long as nobody wakes it.
+
+        Where room was kept back from it, and nobody else comes by who would give it, it has to ask once more itself.
+        """
+        if self.channel is None or self.asked_s >= self.patient_until_s:
+            return deadline_s
+        return self.patient_until_s if deadline_s is None else min(self.patient_until_s, deadline_s)
 
 
 class Channel:
@@ -192,7 +205,7 @@ class Channel:
             head = line[0]
             if not self.has_room_locked(head.need):
                 return
-            if self.size > self.wake_at and self.size and now_s - head.joined_s < _LONGEST_WAIT_WITH_ROOM_S:
+            if self.size > self.wake_at and self.size and now_s < head.patient_until_s:
                 return
             line.popleft()
             self.size += head.need
@@ -213,7 +226,10 @@ class Channel:
         self.dropped += 1
         if self.overflow == "drop_newest" or not self.queue:
             return False
-        self.acks.add(self.queue.popleft()[1])
+        oldest = self.queue.popleft()[1]
+        if self.codec is not None:
+            self.acks.add(oldest)
+        self.attempts.pop(oldest, None)
         return True
 
     # ------------------------------------------------------------------ messages
@@ -235,7 +251,7 @@ class Channel:
     def wake_reader_locked(self, wakes: Wakes) -> None:
         """Makes one sleeping reader runnable; a wake-up that a reader cannot use is passed on by calling this again."""
         for reader in self.readers:
-            if reader.asleep:
+            if reader.asleep and (reader.only is None or reader.only is self):
                 reader.asleep = reader.idle = False
                 wakes.append(reader.parker)
                 return

@@ -250,13 +250,13 @@ def _different(value: object, again: object) -> str:
 
 def _try_example(shape: Shape, codec: TypeCodec[Any]) -> None:
     """One example there and back. A class whose validators want what cannot be made up is left to `encode`."""
-    examples = [shape.example]
+    examples: list[Callable[[], Any]] = [shape.example]
     if isinstance(shape, RecordShape):
         examples.append(shape.example_of_required)
     for example in examples:
         try:
             value = shape.structure(example())
-        except Exception:  # noqa: BLE001, PERF203, S112 - the class's own code refuses in its own way
+        except Exception:  # noqa: BLE001 - the class's own code refuses in its own way
             continue
         verify(codec, value)
         return

@@ -7,6 +7,7 @@ what is done under it is a few dictionary and deque operations.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -102,7 +103,7 @@ class Journal:
             channel.next_sequence = sequence + 1
             channel.queue.append((channel, sequence, message, None))
             for reader in channel.readers:
-                if reader.asleep:
+                if reader.asleep and (reader.only is None or reader.only is channel):
                     reader.asleep = reader.idle = False
                     parker = reader.parker
                     break
@@ -119,19 +120,27 @@ class Journal:
             InboxFull: the deadline is past.
             StoreError: the store has failed for good.
         """
-        with self.lock:
-            fence.check_locked()
-            if ticket.granted:
-                return False
-            if fence.mode is Mode.ENDING:
-                raise StopRequested(f"{fence.component} was asked to stop")
-            if self._failure is not None:
-                raise self._failure
-            if deadline_s is None or self._clock.monotonic() < deadline_s:
-                return True
-            full = (
-                "the disk keeps up with no more" if ticket.channel is None else f"inbox {ticket.channel.name} is full"
-            )
+        wakes: Wakes = []
+        now_s = self._clock.monotonic()
+        late = deadline_s is not None and now_s >= deadline_s
+        try:
+            with self.lock:
+                fence.check_locked()
+                ticket.asked_s = now_s
+                if ticket.channel is not None and not ticket.granted:
+                    ticket.channel.serve_line_locked(math.inf if late else now_s, wakes)
+                if ticket.granted:
+                    return False
+                if fence.mode is Mode.ENDING:
+                    raise StopRequested(f"{fence.component} was asked to stop")
+                if self._failure is not None:
+                    raise self._failure
+                if not late:
+                    return True
+        finally:
+            for parkable in wakes:
+                parkable.unpark()
+        full = "the disk keeps up with no more" if ticket.channel is None else f"inbox {ticket.channel.name} is full"
         raise InboxFull(f"{fence.component}: {full}, and there was no room within the timeout; nothing was sent")
 
     def withdraw(self, unit: Unit, ticket: Ticket | None) -> None:
@@ -233,6 +242,7 @@ class Journal:
         """
         with self.lock:
             fence.check_locked()
+            mailbox.asleep = mailbox.idle = False  # it may have woken by itself: a deadline, or an old permit
             if fence.mode is Mode.ENDING:
                 return None
             entries = mailbox.take_locked(only, most)
@@ -242,6 +252,7 @@ class Journal:
                 return None
             mailbox.asleep = True
             mailbox.idle = not timed
+            mailbox.only = only
             announce = self.announce_idle and not timed
         if announce:
             self.on_idle()
@@ -426,10 +437,10 @@ class Journal:
             parkable.unpark()
 
     @property
-    def closing(self) -> bool:
-        """Whether no unit will follow."""
+    def finished(self) -> bool:
+        """Whether no unit will follow and the last one was given to the writer."""
         with self.lock:
-            return self._closing
+            return self._closing and not self._epoch.units
 
     def _wake_writer_locked(self, wakes: Wakes) -> None:
         self._writer_asleep = False

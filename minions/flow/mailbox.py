@@ -21,16 +21,18 @@ class Mailbox:
         parker: where its thread sleeps.
         asleep: its thread found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
         idle: asleep with nothing to wake it but a message or a stop.
+        only: while it sleeps, the one channel that it would take from; None for all of them.
         in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
     """
 
-    __slots__ = ("_turn", "asleep", "channels", "idle", "in_hand", "parker")
+    __slots__ = ("_turn", "asleep", "channels", "idle", "in_hand", "only", "parker")
 
     def __init__(self, channels: tuple[Channel, ...], parker: Parkable) -> None:
         self.channels = channels
         self.parker = parker
         self.asleep = False
         self.idle = False
+        self.only: Channel | None = None
         self.in_hand: deque[Entry] = deque()
         self._turn = 0
 

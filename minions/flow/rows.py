@@ -76,8 +76,11 @@ class DeadLetter:
 
     @classmethod
     def of(cls, key: str, body: bytes) -> DeadLetter:
-        kept, message = _unpack(key, body)
-        return cls(message=message, **json.loads(kept))
+        try:
+            kept, message = _unpack(key, body)
+            return cls(message=message, **json.loads(kept))
+        except (ValueError, TypeError) as error:
+            raise _malformed(key) from error
 
 
 def channel_key(channel: str, first: int) -> str:
@@ -94,7 +97,10 @@ def states_body(states: dict[str, bytes]) -> bytes:
 
 def states_of(key: str, body: bytes) -> dict[str, bytes]:
     parts = _unpack(key, body)
-    return {name.decode(): stored for name, stored in zip(parts[::2], parts[1::2], strict=True)}
+    try:
+        return {name.decode(): stored for name, stored in zip(parts[::2], parts[1::2], strict=True)}
+    except ValueError as error:
+        raise _malformed(key) from error
 
 
 def acks_body(acks: Acks) -> bytes:
@@ -105,7 +111,7 @@ def acks_of(key: str, body: bytes) -> Acks:
     try:
         kept = json.loads(body)
         return int(kept["low"]), tuple((int(first), int(last)) for first, last in kept["above"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise _malformed(key) from error
 
 
@@ -131,7 +137,7 @@ def messages_of(key: str, body: bytes) -> tuple[str, list[tuple[int, bytes]]]:
             at += length
     except (struct.error, UnicodeDecodeError) as error:
         raise _malformed(key) from error
-    if at != len(body):
+    if at != len(body) or not messages:
         raise _malformed(key)
     return name, messages
 

@@ -133,7 +133,7 @@ class Writer:
                 sealed = journal.seal(self._parker)
                 if sealed is not None:
                     self._write(store, journal, sealed)
-                elif journal.closing:
+                elif journal.finished:
                     return
                 else:
                     self._parker.park(None)

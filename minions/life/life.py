@@ -394,7 +394,7 @@ class Life:
         while ticket is not None:
             try:
                 while journal.waits(ticket, fence, deadline_s):
-                    self._clock.wait(parker, deadline_s)
+                    self._clock.wait(parker, ticket.look_again_s(deadline_s))
             except BaseException:
                 journal.withdraw(unit, ticket)
                 raise

@@ -6,6 +6,7 @@ every component's phase.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -130,7 +131,6 @@ class Status:
     Attributes:
         name: of the component, with the number of the replica where there are several.
         node: the component as it was added.
-        group: its place in the order of start.
         phase: where it is in its lifecycle.
         epoch: the number of its life, from 1.
         failed_at: when it failed by itself, monotonic seconds, as far back as its restart policy looks.
@@ -142,7 +142,6 @@ class Status:
 
     name: str
     node: Node
-    group: int
     phase: Phase = Phase.WAITING
     epoch: int = 0
     failed_at: tuple[float, ...] = ()
@@ -155,13 +154,42 @@ class Status:
         """Moves to another phase; a move that the table of moves does not have is a defect of the supervisor."""
         assert phase in MOVES[self.phase], f"{self.name}: {self.phase} does not move to {phase}"
         self.phase = phase
+        self.due_at = None  # a moment of the phase that is over would wake the supervisor again and again
+
+
+@attrs.define(eq=False)
+class _Group:
+    """Components that start and stop together: one, or a cycle, which has no order.
+
+    Attributes:
+        members: their statuses.
+        above: the groups that send to it.
+        below: the groups that it sends to.
+        not_up_below: how many components below have never been up; the group starts at 0.
+        alive_above: how many components above have not ended; the group may stop at 0.
+        asked: whether its members were asked to stop.
+    """
+
+    members: list[Status]
+    above: list[_Group] = attrs.Factory(list)
+    below: list[_Group] = attrs.Factory(list)
+    not_up_below: int = 0
+    alive_above: int = 0
+    asked: bool = False
+
+    @property
+    def is_source(self) -> bool:
+        return all(status.node.is_source for status in self.members)
 
 
 class Supervision:
     """All decisions about the life of the components of one system.
 
+    What it costs to deal with a command does not grow with the number of components, but for the question whether all is
+    quiet, which is asked only when every source has finished.
+
     Attributes:
-        statuses: by name, in the order of addition.
+        statuses: by name, in the order of their start.
         stopping: why the system stops; None while it does not.
         quiet: nothing can happen any more: every source has finished and nothing waits or is in work.
     """
@@ -176,33 +204,35 @@ class Supervision:
         forever: bool,
         chance: Callable[[], float],
     ) -> None:
-        """Args:
-        order: the groups of components, consumers before producers.
-        upstream: the components that send to a component.
-        is_quiet: whether nothing waits for these components and nothing is in work there; and, if the second argument
-            is true, whether those with a `run` of their own sleep until something comes.
-        deadlines: for an orderly stop.
-        forever: stay when nothing can happen any more.
-        chance: numbers from 0 to 1, for jitter.
+        """Knows every component, and has decided nothing yet.
+
+        Args:
+            order: the groups of components, consumers before producers.
+            upstream: the components that send to a component.
+            is_quiet: whether nothing waits for these components and nothing is in work there; and, if the second argument
+                is true, whether those with a `run` of their own sleep until something comes.
+            deadlines: for an orderly stop.
+            forever: stay when nothing can happen any more.
+            chance: numbers from 0 to 1, for jitter.
         """
         self.statuses: dict[str, Status] = {}
         self.stopping: str | None = None
         self.quiet = False
-        self._groups = [[name for node in group for name in node.lives()] for group in order]
-        for number, group in enumerate(order):
-            for node in group:
-                for name in node.lives():
-                    self.statuses[name] = Status(name, node, number)
-        self._upstream = _group_graph(order, upstream)
-        self._downstream = [
-            {below for below, above in enumerate(self._upstream) if number in above} for number in range(len(order))
-        ]
+        self._groups = _groups_of(order, upstream)
+        self._group_of: dict[str, _Group] = {}
+        for group in self._groups:
+            for status in group.members:
+                self.statuses[status.name] = status
+                self._group_of[status.name] = group
         self._is_quiet = is_quiet
         self._deadlines = deadlines
         self._forever = forever
         self._chance = chance
+        self._not_up = self._alive = self._busy = len(self.statuses)
+        self._due: list[tuple[float, str]] = []  # a heap; an entry counts while the status still has that moment
+        self._to_start: list[_Group] = []
+        self._to_stop: list[_Group] = []
         self._stop_began_s = 0.0
-        self._announced = False
         self._watching = False
         self._ended = False
         self._can_drain = True
@@ -216,32 +246,59 @@ class Supervision:
 
     def _handle(self, command: Command, now_s: float) -> Iterator[Action]:
         match command:
+            case commands.Begin():
+                self._to_start = [group for group in self._groups if not group.not_up_below]
             case commands.Stop(reason):
-                yield from self._begin_stop(reason, now_s)
+                self._begin_stop(reason, now_s)
             case commands.StoreFailed(error):
                 self._problems.append(error)
                 self._can_drain = False
-                yield from self._begin_stop("failed", now_s)
+                self._begin_stop("failed", now_s)
             case commands.Started() | commands.Finished() | commands.Stopped() | commands.Failed():
                 status = self.statuses[command.component]
-                if command.epoch != status.epoch or status.phase is Phase.ABANDONED:
+                if command.epoch != status.epoch or status.phase.has_ended:
                     return  # word of a life that is over already
                 yield from self._report(status, command, now_s)
         yield from self._advance(now_s)
+
+    def _move(self, status: Status, phase: Phase) -> None:
+        """Moves a component to another phase, and counts what that changes for the others."""
+        self._busy -= _is_busy(status)
+        status.move(phase)
+        self._busy += _is_busy(status)
+        status.due_at = None
+        if phase is Phase.RUNNING and not status.was_up:
+            status.was_up = True
+            self._not_up -= 1
+            for above in self._group_of[status.name].above:
+                above.not_up_below -= 1
+                if not above.not_up_below:
+                    self._to_start.append(above)
+        if phase.has_ended:
+            self._alive -= 1
+            for below in self._group_of[status.name].below:
+                below.alive_above -= 1
+                if not below.alive_above and self.stopping is not None:
+                    self._to_stop.append(below)
+
+    def _wake_at(self, status: Status, at_s: float) -> None:
+        status.due_at = at_s
+        heapq.heappush(self._due, (at_s, status.name))
 
     # ------------------------------------------------------------------ reports of lives
     def _report(self, status: Status, command: Command, now_s: float) -> Iterator[Action]:
         match command:
             case commands.Started():
                 if status.phase is Phase.STARTING:
-                    status.move(Phase.RUNNING)
-                    status.was_up = True
+                    self._move(status, Phase.RUNNING)
                     yield Notify(events.ComponentStarted(status.name, status.epoch))
+                    if not self._not_up and status.epoch == 1:
+                        yield Notify(events.SystemStarted(len(self.statuses)))
             case commands.Finished():
-                status.move(Phase.FINISHED)
+                self._move(status, Phase.FINISHED)
                 yield Notify(events.ComponentFinished(status.name, status.epoch))
             case commands.Stopped():
-                status.move(Phase.STOPPED)
+                self._move(status, Phase.STOPPED)
                 yield Notify(events.ComponentStopped(status.name, status.epoch))
             case commands.Failed():
                 yield from self._failed(status, command, now_s)
@@ -252,10 +309,10 @@ class Supervision:
             restart = status.node.restart
             status.failed_at = (*restart.recent(status.failed_at, now_s), now_s)
             delay_s = restart.verdict(status.failed_at, now_s, self._chance()).delay_s
-        if failure.stop_system or self.stopping is not None:
-            gave_up, delay_s = False, None
-        else:
-            gave_up = delay_s is None
+        is_over = failure.stop_system or self.stopping is not None or failure.where == "on_stop"
+        gave_up = delay_s is None and not is_over
+        if is_over:  # also for a source that had finished: it would begin all over again
+            delay_s = None
         yield Notify(
             events.ComponentFailed(
                 component=status.name,
@@ -269,133 +326,165 @@ class Supervision:
             )
         )
         if delay_s is not None:
-            status.move(Phase.BACKOFF)
-            status.due_at = now_s + delay_s
+            self._move(status, Phase.BACKOFF)
+            self._wake_at(status, now_s + delay_s)
             return
-        status.move(Phase.STOPPED)
-        status.due_at = None
+        self._move(status, Phase.STOPPED)
         if gave_up:
             yield Notify(events.GaveUp(status.name, len(status.failed_at), status.node.restart.within_s))
         if gave_up or failure.stop_system or failure.where == "on_stop":
             self._problems.append(f"{status.name} failed in {failure.where}: {failure.error}")
         if gave_up or failure.stop_system:
-            yield from self._begin_stop("failed", now_s)
+            self._begin_stop("failed", now_s)
 
     # ------------------------------------------------------------------ what follows from where everybody is
     def _advance(self, now_s: float) -> Iterator[Action]:
+        yield from self._deal_with_due(now_s)
         if self.stopping is None:
-            yield from self._start_ready(now_s)
+            yield from self._start_ready()
             yield from self._look_for_end(now_s)
         if self.stopping is not None:
+            if not self._watching:
+                self._watching = True
+                yield WatchIdle()
             yield from self._stop_ready(now_s)
-            if all(status.phase.has_ended for status in self.statuses.values()):
+            if not self._alive:
                 self._ended = True
                 survivors = [name for name, status in self.statuses.items() if status.phase is Phase.ABANDONED]
                 yield End(self.stopping, tuple(survivors), tuple(self._problems))
                 return
-        moments = [status.due_at for status in self.statuses.values() if status.due_at is not None]
+        yield from self._next_moment(now_s)
+
+    def _deal_with_due(self, now_s: float) -> Iterator[Action]:
+        """Deals with every component whose moment has come: a new life after a failure, or a second word to stop."""
+        while self._due and self._due[0][0] <= now_s:
+            at_s, name = heapq.heappop(self._due)
+            status = self.statuses[name]
+            if status.due_at != at_s:
+                continue  # it has moved on since
+            if status.phase is Phase.BACKOFF:
+                status.restarts += 1
+                yield self._launch(status)
+            elif status.phase is Phase.STOPPING:
+                yield self._ask_again(status)
+
+    def _start_ready(self) -> Iterator[Action]:
+        """Begins the lives of the groups of which all that they send to is up."""
+        ready, self._to_start = self._to_start, []
+        for group in ready:
+            for status in group.members:
+                if status.phase is Phase.WAITING:
+                    yield self._launch(status)
+
+    def _launch(self, status: Status) -> Launch:
+        self._move(status, Phase.STARTING)
+        status.epoch += 1
+        return Launch(status.name, status.epoch)
+
+    def _look_for_end(self, now_s: float) -> Iterator[Action]:
+        """Notices that nothing can happen any more."""
+        quiet = False
+        if not self._busy:
+            if not self._watching:
+                self._watching = True
+                yield WatchIdle()
+            quiet = self._is_quiet([name for name, status in self.statuses.items() if not status.phase.has_ended], True)
+        if quiet is not self.quiet:
+            self.quiet = quiet
+            yield Quieted(quiet)
+        if quiet and not self._forever:
+            self._begin_stop("finished", now_s)
+
+    def _next_moment(self, now_s: float) -> Iterator[Action]:
+        while self._due and self.statuses[self._due[0][1]].due_at != self._due[0][0]:
+            heapq.heappop(self._due)
+        moments = [self._due[0][0]] if self._due else []
         if self.stopping is not None:
             stages = (self._stop_began_s + self._deadlines.drain_s, self._stop_began_s + self._deadlines.abandon_s)
             moments += [moment for moment in stages if moment > now_s]
         if moments:
             yield WakeAt(min(moments))
 
-    def _start_ready(self, now_s: float) -> Iterator[Action]:
-        """Begins every life whose time has come: what it sends to is up, or its wait is over."""
-        for status in self.statuses.values():
-            ready = status.phase is Phase.WAITING and all(
-                below.was_up for below in self.statuses.values() if below.group in self._downstream[status.group]
-            )
-            again = status.phase is Phase.BACKOFF and status.due_at is not None and status.due_at <= now_s
-            if ready or again:
-                status.move(Phase.STARTING)
-                status.epoch += 1
-                status.restarts += again
-                status.due_at = None
-                yield Launch(status.name, status.epoch)
-
-    def _look_for_end(self, now_s: float) -> Iterator[Action]:
-        """Notices that all are up, and that nothing can happen any more."""
-        if not self._announced and all(status.was_up for status in self.statuses.values()):
-            self._announced = True
-            yield Notify(events.SystemStarted(len(self.statuses)))
-        alive = [status for status in self.statuses.values() if not status.phase.has_ended]
-        quiet = not any(status.phase is not Phase.RUNNING or status.node.is_source for status in alive)
-        if quiet:
-            if not self._watching:
-                self._watching = True
-                yield WatchIdle()
-            quiet = self._is_quiet([status.name for status in alive], True)
-        if quiet is not self.quiet:
-            self.quiet = quiet
-            yield Quieted(quiet)
-        if quiet and not self._forever:
-            yield from self._begin_stop("finished", now_s)
-
     # ------------------------------------------------------------------ stopping
-    def _begin_stop(self, reason: str, now_s: float) -> Iterator[Action]:
+    def _begin_stop(self, reason: str, now_s: float) -> None:
         if self.stopping is not None:
             return
         self.stopping = reason
         self._stop_began_s = now_s
-        if not self._watching:
-            self._watching = True
-            yield WatchIdle()
+        self._to_start.clear()
+        for status in self.statuses.values():
+            if status.phase in (Phase.WAITING, Phase.BACKOFF):
+                self._move(status, Phase.STOPPED)
+        self._to_stop = [group for group in self._groups if group.is_source or not group.alive_above]
 
     def _stop_ready(self, now_s: float) -> Iterator[Action]:
-        """Asks every component to stop whose turn has come, and presses on where one does not."""
+        """Asks every group to stop whose turn has come, and presses on where time is up."""
         passed_s = now_s - self._stop_began_s
-        for number in reversed(range(len(self._groups))):
-            members = [self.statuses[name] for name in self._groups[number]]
-            for status in members:
-                if status.phase in (Phase.WAITING, Phase.BACKOFF):
-                    status.move(Phase.STOPPED)
-                    status.due_at = None
-            if self._may_stop(number, members, passed_s):
-                for status in members:
-                    if status.phase in (Phase.STARTING, Phase.RUNNING):
-                        status.move(Phase.STOPPING)
-                        status.due_at = now_s + self._deadlines.ask_again_s
-                        yield AskToStop(status.name)
+        if passed_s >= self._deadlines.drain_s or not self._can_drain:
+            self._to_stop = list(self._groups)
+        still_at_work = []
+        for group in reversed(self._to_stop):
+            if self._may_stop(group, passed_s):
+                yield from self._ask(group, now_s)
+            elif not group.asked:
+                still_at_work.append(group)
+        self._to_stop = still_at_work[::-1]
+        if passed_s < self._deadlines.drain_s:
+            return
         for status in self.statuses.values():
             if status.phase is Phase.STOPPING:
-                yield from self._press_on(status, passed_s, now_s)
+                if not status.asked_again:
+                    yield self._ask_again(status)
+                if passed_s >= self._deadlines.abandon_s:
+                    self._move(status, Phase.ABANDONED)
+                    self._problems.append(f"{status.name} did not stop in time, its thread was abandoned")
+                    yield Abandon(status.name)
 
-    def _press_on(self, status: Status, passed_s: float, now_s: float) -> Iterator[Action]:
-        """Asks a component again whose time is up, and abandons it when everybody's is."""
-        late = passed_s >= self._deadlines.drain_s or (status.due_at is not None and status.due_at <= now_s)
-        if late and not status.asked_again:
-            status.asked_again = True
-            status.due_at = None
-            yield AskToStop(status.name, again=True)
-        if passed_s >= self._deadlines.abandon_s:
-            status.move(Phase.ABANDONED)
-            self._problems.append(f"{status.name} did not stop in time, its thread was abandoned")
-            yield Abandon(status.name)
-
-    def _may_stop(self, group: int, members: list[Status], passed_s: float) -> bool:
+    def _may_stop(self, group: _Group, passed_s: float) -> bool:
         """Whether a group may be asked to stop: a source at once; another when nothing more can come to it.
 
-        Nothing more comes when everything upstream has ended and what had been sent is handled. After the time for draining
+        Nothing more comes when everything above has ended and what had been sent is handled. After the time for draining
         all are asked at once.
         """
-        if (
-            passed_s >= self._deadlines.drain_s
-            or not self._can_drain
-            or all(status.node.is_source for status in members)
-        ):
-            return True
-        above = (status for status in self.statuses.values() if status.group in self._upstream[group])
-        if not all(status.phase.has_ended for status in above):
+        if group.asked:
             return False
-        at_work = [status.name for status in members if status.phase.has_thread]
-        return not at_work or self._is_quiet(at_work, False)
+        if passed_s >= self._deadlines.drain_s or not self._can_drain or group.is_source:
+            return True
+        at_work = [status.name for status in group.members if status.phase.has_thread]
+        return not group.alive_above and (not at_work or self._is_quiet(at_work, False))
+
+    def _ask(self, group: _Group, now_s: float) -> Iterator[Action]:
+        group.asked = True
+        for status in group.members:
+            if status.phase in (Phase.STARTING, Phase.RUNNING):
+                self._move(status, Phase.STOPPING)
+                self._wake_at(status, now_s + self._deadlines.ask_again_s)
+                yield AskToStop(status.name)
+
+    @staticmethod
+    def _ask_again(status: Status) -> Action:
+        status.asked_again = True
+        status.due_at = None
+        return AskToStop(status.name, again=True)
 
 
-def _group_graph(order: list[list[Node]], upstream: Callable[[Node], list[Node]]) -> list[set[int]]:
-    """For each group, the groups that send to it."""
-    group_of = {id(node): number for number, group in enumerate(order) for node in group}
-    return [
-        {group_of[id(above)] for node in group for above in upstream(node)} - {number}
-        for number, group in enumerate(order)
-    ]
+def _is_busy(status: Status) -> bool:
+    """Whether a component may do something although no message waits: it starts, comes back, or is a source at work."""
+    if status.phase.has_ended:
+        return False
+    return status.phase is not Phase.RUNNING or status.node.is_source
+
+
+def _groups_of(order: list[list[Node]], upstream: Callable[[Node], list[Node]]) -> list[_Group]:
+    """The groups with their neighbours, in the order of start."""
+    groups = [_Group([Status(name, node) for node in nodes for name in node.lives()]) for nodes in order]
+    group_of = {id(node): group for nodes, group in zip(order, groups, strict=True) for node in nodes}
+    for nodes, group in zip(order, groups, strict=True):
+        above = {id(group_of[id(node)]): group_of[id(node)] for member in nodes for node in upstream(member)}
+        above.pop(id(group), None)
+        group.above = list(above.values())
+        group.alive_above = sum(len(other.members) for other in group.above)
+        for other in group.above:
+            other.below.append(group)
+            other.not_up_below += len(group.members)
+    return groups

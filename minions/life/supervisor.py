@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from minions.clock import Clock
 from minions.flow.parker import Parker
-from minions.life.commands import Command, Due, Noted, Reached
+from minions.life.commands import Command, Due, Idle, Noted, Reached
 from minions.life.supervision import Action, End, Notify, Supervision, WakeAt
 
 __all__ = ["Supervisor"]
@@ -44,6 +44,7 @@ class Supervisor:
         self._parker = Parker()
         self._lock = threading.Lock()
         self._waiting: deque[Command] = deque()
+        self._idle_waits = False  # guarded by the lock
         self._wake_at_s: float | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
@@ -54,6 +55,10 @@ class Supervisor:
     def post(self, command: Command) -> None:
         """Hands a command over. Returns at once; safe to call from any thread."""
         with self._lock:
+            if isinstance(command, Idle):
+                if self._idle_waits:
+                    return  # one look at all components serves for both
+                self._idle_waits = True
             self._waiting.append(command)
         self._parker.unpark()
 
@@ -87,7 +92,10 @@ class Supervisor:
         while True:
             with self._lock:
                 if self._waiting:
-                    return self._waiting.popleft()
+                    command = self._waiting.popleft()
+                    if isinstance(command, Idle):
+                        self._idle_waits = False
+                    return command
             due_s = self._wake_at_s
             if due_s is not None and self._clock.monotonic() >= due_s:
                 self._wake_at_s = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, dataclass_transform
 
@@ -15,7 +16,7 @@ from minions.errors import UsageError
 from minions.model.declaration import Declaration, declare
 from minions.model.ports import State
 
-__all__ = ["Blueprint", "Component", "Context", "copy_of"]
+__all__ = ["Blueprint", "Component", "Context", "copy_of", "not_copyable"]
 
 
 class Context(Protocol):
@@ -177,6 +178,30 @@ class Component:
 def copy_of(blueprint: Component, context: Context | None = None) -> Component:
     """A fresh component made from the arguments of `blueprint`, for one life. Deep copies, so nothing leaks into the next."""
     made = type(blueprint)(**copy.deepcopy(blueprint.__dict__["_minions_arguments"]))
+    for name in _defaulted(blueprint):
+        made.__dict__[name] = copy.deepcopy(made.__dict__[name])
     if context is not None:
         made.__dict__["_minions"] = context
     return made
+
+
+def not_copyable(blueprint: Component) -> Iterator[str]:
+    """Each part of the configuration that no copy can be made of, with what to do."""
+    values = {name: blueprint.__dict__[name] for name in _defaulted(blueprint)}
+    for name, value in (blueprint.__dict__["_minions_arguments"] | values).items():
+        try:
+            copy.deepcopy(value)
+        except Exception as error:  # noqa: BLE001 - whatever the value's own way of being copied raises; it is reported
+            yield (
+                f"its {name!r} ({type(value).__qualname__}) cannot be copied for each life ({error}): configure what it is "
+                "made from, and make it in on_start()"
+            )
+
+
+def _defaulted(blueprint: Component) -> Iterator[str]:
+    """The names of the fields whose value is a default, the same object for all components."""
+    fields: tuple[attrs.Attribute[Any], ...] = getattr(type(blueprint), "__attrs_attrs__", ())
+    for field in fields:
+        made_anew = field.default is attrs.NOTHING or hasattr(field.default, "takes_self")  # an attrs.Factory
+        if not made_anew and field.alias not in blueprint.__dict__["_minions_arguments"]:
+            yield field.name

@@ -21,6 +21,9 @@ FRAMEWORK_NAMES = ("after_commit", "blocking", "commit", "log", "message_id", "r
 """The names that belong to the runtime on every component: a class that defines one of them is refused. `after_commit`,
 `blocking` and `submit` are kept free for what is to come, so that a class written today is not refused tomorrow."""
 
+_CLASS_VARIABLES = ("ClassVar", "typing.ClassVar", "t.ClassVar", "typing_extensions.ClassVar")
+"""How the annotations begin that make no configuration, for attrs as for us."""
+
 _FIELDS_OF_OURS = ("_minions", "_minions_arguments", "__minions_declaration__")
 
 
@@ -66,7 +69,7 @@ def declare(cls: type, root: type) -> Declaration:
     if not found:
         found += _become_attrs(cls)
     if found:
-        _forget_handlers(cls, root, ports)
+        _forget_handlers(cls)
         raise DeclarationError(cls.__qualname__, found)
     return Declaration(
         class_name=cls.__qualname__,
@@ -107,7 +110,9 @@ def _hooks(cls: type, root: type) -> Iterator[str]:
 
 
 def _fields(cls: type) -> Iterator[str]:
-    for name in _annotations(cls):
+    for name, annotation in _annotations(cls).items():
+        if str(annotation).strip("'\"").startswith(_CLASS_VARIABLES):
+            continue
         value = vars(cls).get(name)
         if isinstance(value, Port):
             yield f"{name!r} is annotated, which would make the port configuration: write {name} = {type(value).__name__}(...)"
@@ -173,11 +178,12 @@ def _handler_problems(cls: type, inbox: Inbox[Any], has_run: bool) -> Iterator[s
             yield f"handler {name} takes {mismatch}, but inbox {inbox.name!r} carries {written}: make them the same"
 
 
-def _forget_handlers(cls: type, root: type, ports: dict[str, Port[Any]]) -> None:
-    """Takes the handlers of a refused class from the inboxes that it inherits, so that the next class can do better."""
-    for port in ports.values():
-        if isinstance(port, Inbox) and port.name not in vars(cls):
-            port.handlers = tuple(name for name in port.handlers[:1] if hasattr(super(cls, cls), name))
+def _forget_handlers(cls: type) -> None:
+    """Takes the handlers of a refused class from the inboxes that it inherits, so that its next version can do better."""
+    for base in cls.__bases__:
+        inherited: Declaration = getattr(base, "__minions_declaration__", Declaration(base.__qualname__))
+        for name, inbox in inherited.inboxes.items():
+            inbox.handlers = (inherited.handlers[name],) if name in inherited.handlers else ()
 
 
 def _not_callable_with(method: Any, arguments: int) -> str:

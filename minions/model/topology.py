@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from minions.model.component import Component
+from minions.model.component import Component, not_copyable
 from minions.model.declaration import Declaration
 from minions.model.policy import Restart
 from minions.model.ports import Inbox, Outbox, type_name
@@ -97,7 +97,9 @@ class Topology:
 
     def consumers(self, node: Node) -> list[Node]:
         """The components that a component sends to, each once, in the order of their addition."""
-        fed = {id(receiver): receiver for outbox in node.declaration.outboxes for receiver, _ in self.fed_by(node, outbox)}
+        fed = {
+            id(receiver): receiver for outbox in node.declaration.outboxes for receiver, _ in self.fed_by(node, outbox)
+        }
         return sorted(fed.values(), key=self._place)
 
     def producers(self, node: Node) -> list[Node]:
@@ -135,6 +137,8 @@ class Topology:
             seen.setdefault(node.name, node)
             if not node.name or not all(letter.isalnum() or letter in "_-" for letter in node.name):
                 yield f"component name {node.name!r}: use letters, digits, '_' and '-'"
+            for problem in not_copyable(node.blueprint):
+                yield f"{node.name}: {problem}"
             if type(node.replicas) is not int or node.replicas < 1:
                 yield f"{node.name}: replicas={node.replicas!r} must be a whole number from 1 up"
             elif node.replicas > 1:

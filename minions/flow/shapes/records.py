@@ -54,14 +54,8 @@ class RecordShape(Shape):
         self.finished = True
 
     def _unstructurer(self) -> Callable[[Any], Any]:
-        # For fields `sensor: str` and `at: datetime`:
-        #
-        #     def run(value):
-        #         if type(value) is not cls:
-        #             raise unfit(value)
-        #         v0 = value.sensor
-        #         v1 = value.at
-        #         return {'sensor': v0 if type(v0) is str else dump0(v0), 'at': dump1(v1)}
+        # A field with a plain form is written as `'sensor': v0 if type(v0) is str else dump0(v0)`; each is read once,
+        # so that what was checked is what is stored, whatever other threads do.
         names: dict[str, Any] = {"cls": self._cls, "unfit": self.unfit}
         reads, pairs = [], []
         for number, field in enumerate(self.fields):

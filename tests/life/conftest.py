@@ -1,0 +1,181 @@
+"""Helpers for tests of running components: a run with its events in hand, and gates that hold a thread where it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import pytest
+
+from minions import System, events
+from minions.clock import Clock, SystemClock
+from minions.flow import rows
+from minions.flow.store import read_rows
+from minions.life.runtime import Options, Runtime
+
+PATIENCE_S = 20.0
+"""Only a test that fails waits so long."""
+
+E = TypeVar("E", bound=events.Event)
+
+
+@attrs.frozen
+class Number:
+    """A message that cannot change."""
+
+    value: int
+
+
+@attrs.define
+class Parcel:
+    """A message that can change."""
+
+    items: list[int] = attrs.Factory(list)
+
+
+class Gate:
+    """Where a thread of a component is held until the test lets it through."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Semaphore(0)
+        self._open = threading.Event()
+
+    def pass_through(self) -> None:
+        """In the component: says that it is here, and waits."""
+        self._reached.release()
+        assert self._open.wait(PATIENCE_S), "nobody opened the gate"
+
+    def wait_reached(self) -> None:
+        """In the test: blocks until the component is here, once more."""
+        assert self._reached.acquire(timeout=PATIENCE_S), "nobody came to the gate"
+
+    def open(self) -> None:
+        """In the test: lets everybody through, from now on."""
+        self._open.set()
+
+
+class Log:
+    """What happened, in order, told by any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._entries: list[Any] = []
+
+    def add(self, entry: Any) -> None:
+        with self._changed:
+            self._entries.append(entry)
+            self._changed.notify_all()
+
+    def wait_for(self, predicate: Callable[[list[Any]], Any]) -> list[Any]:
+        """Blocks until the entries are as wished, and returns them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: predicate(self._entries), PATIENCE_S), self._entries
+            return list(self._entries)
+
+    def wait_for_count(self, count: int) -> list[Any]:
+        return self.wait_for(lambda entries: len(entries) >= count)
+
+    @property
+    def entries(self) -> list[Any]:
+        with self._changed:
+            return list(self._entries)
+
+
+class Running:
+    """One run of a system, and everything that it has told."""
+
+    def __init__(self, system: System, clock: Clock | None, **options: Any) -> None:
+        self.system = system
+        self.told = Log()
+        self.runtime = Runtime(
+            system.name,
+            system._topology,
+            system._plan(),
+            Options(**{"folder": system.folder, "forever": True, **options}),
+            clock or SystemClock(),
+            self.told.add,
+        )
+        system._runtime = self.runtime  # so that states are read as of the last whole unit
+        try:
+            self.runtime.start()
+        except BaseException:
+            system._runtime = None
+            raise
+
+    def wait_for(self, kind: type[E], count: int = 1) -> list[E]:
+        """Blocks until there were so many events of a kind, and returns them."""
+        self.told.wait_for(lambda told: sum(isinstance(event, kind) for event in told) >= count)
+        return self.all(kind)
+
+    def all(self, kind: type[E]) -> list[E]:
+        return [event for event in self.told.entries if isinstance(event, kind)]
+
+    def up(self) -> Running:
+        assert self.runtime.wait_until_up(), self.told.entries
+        return self
+
+    def wait_until_quiet(self) -> None:
+        assert self.runtime.wait_until_quiet(PATIENCE_S), self.told.entries
+
+    def reach(self) -> None:
+        assert self.runtime.reach(PATIENCE_S)
+
+    def ended(self) -> events.SystemStopped:
+        """Blocks until all is over."""
+        [stopped] = self.wait_for(events.SystemStopped)
+        self.runtime.end()
+        self.system._runtime = None
+        return stopped
+
+    def stop(self, reason: str = "stopped") -> events.SystemStopped:
+        """Stops in order and blocks until all is over."""
+        self.runtime.stop(reason)
+        return self.ended()
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts systems, and stops at the end what still runs."""
+    runs: list[Running] = []
+
+    def begin(system: System, *, clock: Clock | None = None, **options: Any) -> Running:
+        run = Running(system, clock, **options)
+        runs.append(run)
+        return run
+
+    yield begin
+    for run in runs:
+        if run.runtime.stopped is None:
+            run.runtime.end()
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    return System("test", folder=tmp_path / "state")
+
+
+@pytest.fixture
+def new_system(tmp_path: Path) -> Callable[[], System]:
+    """Systems on one folder, as a program makes them each time that it is started."""
+    return lambda: System("test", folder=tmp_path / "state")
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """What a test starts, it ends."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), f"{thread.name} is left"
+
+
+def dead_letters(folder: Path) -> list[rows.DeadLetter]:
+    """What was set aside, as it is on disk."""
+    return [rows.DeadLetter.of(key, body) for key, body in read_rows(folder, rows.DEAD)]

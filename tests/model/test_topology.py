@@ -1,0 +1,318 @@
+"""The graph of a system: its order, and every reason why it cannot run."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from minions.model.component import Component
+from minions.model.ports import Inbox, Outbox, State
+from minions.model.topology import Link, Node, Topology, default_name
+
+
+@attrs.frozen
+class Reading:
+    celsius: float
+
+
+@attrs.frozen
+class Alarm:
+    text: str
+
+
+class Stage(Component):
+    inbox = Inbox(Reading)
+    outbox = Outbox(Reading, optional=True)
+
+    @inbox.handler
+    def handle(self, reading: Reading) -> None: ...
+
+
+class Valve(Component):
+    inbox = Inbox(Reading, overflow="drop_oldest")
+    outbox = Outbox(Reading, optional=True)
+
+    @inbox.handler
+    def handle(self, reading: Reading) -> None: ...
+
+
+class Source(Component):
+    outbox = Outbox(Reading)
+
+    def run(self) -> None: ...
+
+
+class AlarmSource(Component):
+    outbox = Outbox(Alarm)
+
+    def run(self) -> None: ...
+
+
+class Counter(Component):
+    inbox = Inbox(Reading)
+    total = State(int)
+
+    @inbox.handler
+    def handle(self, reading: Reading) -> None: ...
+
+
+def wired(components: dict[str, Component], *arrows: str) -> Topology:
+    """A topology of these components, with an arrow from each outbox to an inbox: ``"a > b"``."""
+    topology = Topology()
+    for name, component in components.items():
+        topology.add(Node(name, component))
+    for arrow in arrows:
+        sender, receiver = arrow.split(" > ")
+        topology.connect(Link(_port(components[sender], "outbox"), _port(components[receiver], "inbox")))
+    return topology
+
+
+def _port(component: Component, name: str) -> Any:
+    return getattr(component, name)
+
+
+def stages(*arrows: str, kinds: dict[str, type[Component]] | None = None) -> Topology:
+    names = dict.fromkeys(name for arrow in arrows for name in arrow.split(" > "))
+    return wired({name: (kinds or {}).get(name, Stage)() for name in names}, *arrows)
+
+
+def order(topology: Topology) -> list[list[str]]:
+    return [[node.name for node in group] for group in topology.start_order()]
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("written", "expected"),
+        [
+            ("Average", "average"),
+            ("FullTextIndex", "full_text_index"),
+            ("HTTPServer", "http_server"),
+            ("MyHTTP", "my_http"),
+            ("Sensor2Reader", "sensor2_reader"),
+            ("V2", "v2"),
+            ("A", "a"),
+            ("snake_case", "snake_case"),
+            ("_Private", "_private"),
+            ("Mixed_Case", "mixed_case"),
+        ],
+    )
+    def test_of_a_component_are_those_of_its_class_in_snake_case(self, written: str, expected: str) -> None:
+        assert default_name(type(written, (), {})) == expected
+
+    def test_of_threads_have_the_number_of_the_replica(self) -> None:
+        assert Node("a", Stage()).lives() == ("a",)
+        assert Node("a", Stage(), replicas=3).lives() == ("a#0", "a#1", "a#2")
+
+
+class TestTheOrderOfStart:
+    def test_has_consumers_before_producers(self) -> None:
+        assert order(stages("a > b", "b > c", "a > c")) == [["c"], ["b"], ["a"]]
+
+    def test_has_a_cycle_in_one_group_in_the_order_of_addition(self) -> None:
+        assert order(stages("in > a", "a > b", "b > c", "c > a", "c > out")) == [["out"], ["a", "b", "c"], ["in"]]
+
+    def test_has_what_is_not_connected_too(self) -> None:
+        assert order(wired({"a": Stage(), "b": Stage()})) == [["a"], ["b"]]
+
+    def test_holds_for_every_link_outside_of_cycles(self) -> None:
+        topology = stages("a > d", "b > d", "d > e", "e > f", "c > e", "f > e", "f > g", "b > g")
+        place = {node.name: number for number, group in enumerate(topology.start_order()) for node in group}
+        for node in topology.nodes:
+            for consumer in topology.consumers(node):
+                assert place[consumer.name] <= place[node.name]
+
+    def test_knows_who_sends_to_whom_each_once(self) -> None:
+        topology = stages("a > c", "b > c", "a > c", "a > b")
+        a, c, b = topology.nodes
+        assert topology.consumers(a) == [c, b]
+        assert topology.producers(c) == [a, b]
+        assert topology.producers(a) == []
+        assert topology.fed_by(a, "outbox") == [(c, "inbox"), (c, "inbox"), (b, "inbox")]
+        assert topology.node_of(a.blueprint) is a
+        assert topology.node_of(Stage()) is None
+
+
+class TestCycles:
+    def test_without_a_way_out_are_refused_with_a_way_that_leads_round(self) -> None:
+        topology = stages("in > a", "c > b", "a > c", "b > a")
+        (said,) = [problem for problem in topology.problems() if "cycle" in problem]
+        assert said == (
+            "a -> c -> b -> a is a cycle in which every inbox blocks its senders: once all are full, all wait for each "
+            'other; give one inbox in it a way out, Inbox(..., overflow="fail"|"drop_oldest"|"drop_newest")'
+        )
+
+    def test_are_shown_by_a_shortest_way(self) -> None:
+        (said,) = stages("a > b", "b > c", "c > a", "b > a").problems()
+        assert said.startswith("a -> b -> a is a cycle")
+
+    def test_of_one_component_with_itself_are_refused(self) -> None:
+        (said,) = stages("a > a").problems()
+        assert said.startswith("a -> a is a cycle")
+
+    def test_with_a_way_out_are_sound(self) -> None:
+        assert stages("a > b", "b > a", kinds={"b": Valve}).problems() == []
+        assert stages("a > a", kinds={"a": Valve}).problems() == []
+
+    def test_are_refused_where_another_one_blocks_beside_the_way_out(self) -> None:
+        (said,) = stages("a > v", "v > a", "a > b", "b > a", kinds={"v": Valve}).problems()
+        assert said.startswith("a -> b -> a is a cycle")
+
+    def test_are_each_told(self) -> None:
+        problems = stages("a > b", "b > a", "c > d", "d > c").problems()
+        assert [said.partition(" is ")[0] for said in problems] == ["a -> b -> a", "c -> d -> c"]
+
+
+class TestProblems:
+    def test_of_an_empty_system(self) -> None:
+        assert Topology().problems() == ["there is no component: system.add(...) at least one"]
+
+    def test_of_a_sound_system_are_none(self) -> None:
+        assert wired({"source": Source(), "stage": Stage()}, "source > stage").problems() == []
+
+    def test_all_at_once_with_component_port_and_remedy(self) -> None:
+        topology = wired(
+            {"s": Source(), "alarms": AlarmSource(), "a": Stage(), "b": Stage(), "lonely": Source()},
+            "s > a",
+            "s > a",
+            "alarms > b",
+        )
+        topology.add(Node("a", Valve()))
+        topology.add(Node("white space", Source(), replicas=2))
+        topology.add(Node("counter", Counter(), replicas=0))
+        topology.add(Node("counters", Counter(), replicas=3))
+        stranger = Stage()
+        topology.connect(Link(stranger.outbox, stranger.inbox))
+        assert topology.problems() == [
+            (
+                "two components are called 'a' (Stage and Valve), and state is kept under that name: give one another, "
+                "system.add(..., name=...)"
+            ),
+            "component name 'white space': use letters, digits, '_' and '-'",
+            (
+                "white space: replicas=2, but it is a source, and replicas are workers that share an inbox: add the source "
+                "several times under names of their own"
+            ),
+            "counter: replicas=0 must be a whole number from 1 up",
+            (
+                "counters: replicas=3, but it has state (total) and replicas do not share state: keep the state in a component "
+                "of its own that the replicas send to"
+            ),
+            "s.outbox to a.inbox is connected twice, each message would arrive twice: remove one connect(...)",
+            "alarms.outbox to b.inbox: the outbox sends Alarm, the inbox carries Reading: connect ports of one type",
+            (
+                "connect(Stage.outbox, Stage.inbox): the component of Stage.outbox was not added to this system: use what "
+                "system.add(...) returned"
+            ),
+            (
+                "connect(Stage.outbox, Stage.inbox): the component of Stage.inbox was not added to this system: use what "
+                "system.add(...) returned"
+            ),
+            "lonely.outbox: the outbox is not connected: system.connect(lonely.outbox, ...), or declare it with optional=True",
+            "a.inbox: nothing feeds the inbox: system.connect(..., a.inbox)",
+            (
+                "white space.outbox: the outbox is not connected: system.connect(white space.outbox, ...), or declare it with "
+                "optional=True"
+            ),
+            "counter.inbox: nothing feeds the inbox: system.connect(..., counter.inbox)",
+            "counters.inbox: nothing feeds the inbox: system.connect(..., counters.inbox)",
+        ]
+
+    @pytest.mark.parametrize("name", ["", "a b", "a/b", "a.b", "a#1", "../a"])
+    def test_of_a_name_that_cannot_be_a_key(self, name: str) -> None:
+        assert any("use letters, digits" in said for said in wired({name: Stage()}).problems())
+
+    @pytest.mark.parametrize("name", ["a", "A-1", "über_2"])
+    def test_of_a_name_that_can_are_none(self, name: str) -> None:
+        assert not any("component name" in said for said in wired({name: Stage()}).problems())
+
+    @pytest.mark.parametrize("replicas", [0, -1, 1.5, "2", True, None])
+    def test_of_a_number_of_replicas_that_is_none(self, replicas: Any) -> None:
+        topology = Topology()
+        topology.add(Node("a", Stage(), replicas=replicas))
+        assert f"a: replicas={replicas!r} must be a whole number from 1 up" in topology.problems()
+
+    def test_of_one_outbox_to_two_inboxes_of_a_component_are_none(self) -> None:
+        class Two(Component):
+            x = Inbox(Reading)
+            y = Inbox(Reading)
+
+            def run(self) -> None: ...
+
+        source, two = Source(), Two()
+        topology = wired({"source": source, "two": two})
+        topology.connect(Link(source.outbox, two.x))
+        topology.connect(Link(source.outbox, two.y))
+        assert topology.problems() == []
+
+    def test_of_types_that_look_alike(self) -> None:
+        class Sends(Component):
+            outbox = Outbox(dict[str, int])
+
+            def run(self) -> None: ...
+
+        class Receives(Component):
+            inbox = Inbox(dict[str, float])
+
+            def run(self) -> None: ...
+
+        (said,) = wired({"s": Sends(), "r": Receives()}, "s > r").problems()
+        assert "the outbox sends dict[str, int], the inbox carries dict[str, float]" in said
+
+    def test_of_configuration_that_no_life_could_be_made_from(self) -> None:
+        class Locked(Component):
+            lock: Any
+
+        (said,) = wired({"locked": Locked(lock=threading.Lock())}).problems()
+        assert said.startswith("locked: its 'lock' (lock) cannot be copied for each life")
+
+
+class TestLargeSystems:
+    @staticmethod
+    def chain(length: int) -> Topology:
+        blueprints = [Stage() for _ in range(length)]
+        topology = Topology()
+        for number, blueprint in enumerate(blueprints):
+            topology.add(Node(f"s{number}", blueprint))
+        for before, after in itertools.pairwise(blueprints):
+            topology.connect(Link(before.outbox, after.inbox))
+        return topology
+
+    def test_a_long_chain_is_put_in_order_without_recursion(self) -> None:
+        groups = order(self.chain(5_000))
+        assert groups == [[f"s{number}"] for number in reversed(range(5_000))]
+
+    def test_a_long_cycle_is_found_without_recursion(self) -> None:
+        topology = self.chain(5_000)
+        first, last = topology.nodes[0].blueprint, topology.nodes[-1].blueprint
+        topology.connect(Link(_port(last, "outbox"), _port(first, "inbox")))
+        (said,) = topology.problems()
+        assert said.startswith("s0 -> s1 -> s2 ->")
+        assert [len(group) for group in topology.start_order()] == [5_000]
+
+    @pytest.mark.parametrize(
+        "work",
+        [
+            Topology.problems,
+            Topology.start_order,
+            lambda topology: [topology.producers(node) for node in topology.nodes],
+            lambda topology: [topology.consumers(node) for node in topology.nodes],
+            lambda topology: [topology.node_of(node.blueprint) for node in topology.nodes],
+        ],
+    )
+    def test_work_grows_with_the_system_and_not_with_its_square(self, work: Callable[[Topology], object]) -> None:
+        def cost_s(length: int) -> float:
+            topology = self.chain(length)
+            best = float("inf")
+            for _ in range(3):
+                began_s = time.thread_time()
+                work(topology)
+                best = min(best, time.thread_time() - began_s)
+            return best
+
+        assert cost_s(4_000) < 40 * cost_s(400)  # ten times the work; a hundred times where it is quadratic
