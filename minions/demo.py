@@ -186,7 +186,7 @@ def walk(folder: str, *, leave_out: str) -> Iterator[str]:
 
 
 def text_of(path: str | Path) -> str:
-    """A path as it can be stored: bytes that are not UTF-8 are written out, as in ``caf\\xe9.txt``."""
+    """A path as it can be stored: bytes that are not UTF-8 are written out in hexadecimal."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 

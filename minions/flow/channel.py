@@ -272,5 +272,5 @@ class Channel:
         for _, sequence, message, stored in reversed(entries):
             whole = message if self.codec is None or self.codec.immutable else UNREAD
             self.queue.appendleft((self, sequence, whole, stored))
-        if self.queue:
+        for _ in range(min(len(self.queue), len(self.readers))):
             self.wake_reader_locked(wakes)

@@ -34,8 +34,8 @@ Json = Literal["auto", "orjson", "stdlib"]
 UnknownFields = Literal["refuse", "ignore"]
 Migration = Callable[[Any], Any]
 
-MAX_DEPTH = 200
-"""How many levels of JSON a value may have. orjson writes 254, and loading takes up to three Python frames a level."""
+MAX_DEPTH = 150
+"""How many levels of JSON a value may have. orjson writes 254, and loading takes up to four of 1,000 Python frames a level."""
 
 
 @attrs.frozen(eq=False)
@@ -222,7 +222,8 @@ def _guarded(shape: Shape) -> Callable[[Any], Any]:
                 again = shape.structure(plain)
             except Exception as error:
                 raise _Different(f"it could not be loaded again: {_cannot_decode(shape, plain, error)}") from error
-            if not is_same(value, again):
+            # Plain data that is equal is the quick answer; that of a set may come in another order.
+            if shape.unstructure(again) != plain and not is_same(value, again):
                 raise _Different(_different(value, again))
         return plain
 
@@ -294,7 +295,7 @@ def _migrated(envelope: Any, name: str, version: int, steps: Mapping[int, Migrat
         )
     if stored_version == version and stored_name != name:
         raise CannotDecode(
-            f"{name}: stored as {stored_name}; declare that, or raise the version and give a migration that makes one of the other"
+            f"{name}: stored as {stored_name}; declare that, or raise the version and give a migration from it"
         )
     for step in range(stored_version, version):
         if step not in steps:

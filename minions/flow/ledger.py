@@ -90,11 +90,15 @@ class Ledger:
         Raises:
             StoreDamaged: a row is not what was written.
         """
-        states = {key.removeprefix(rows.STATES): rows.states_of(key, body) for key, body in source.rows(rows.STATES)}
-        acks = {key.removeprefix(rows.ACKS): rows.acks_of(key, body) for key, body in source.rows(rows.ACKS)}
+
+        def read(prefix: str) -> list[tuple[str, bytes]]:
+            return list(source.rows(prefix))  # to its end, so that no error carries an open cursor to another thread
+
+        states = {key.removeprefix(rows.STATES): rows.states_of(key, body) for key, body in read(rows.STATES)}
+        acks = {key.removeprefix(rows.ACKS): rows.acks_of(key, body) for key, body in read(rows.ACKS)}
         waiting: dict[str, list[tuple[int, bytes]]] = {channel: [] for channel in acks}
         types: dict[str, set[str]] = {channel: set() for channel in acks}
-        for key, body in source.rows(rows.CHANNELS):
+        for key, body in read(rows.CHANNELS):
             channel = key.removeprefix(rows.CHANNELS).rpartition("/")[0]
             type_name, messages = rows.messages_of(key, body)
             self._rows.setdefault(channel, []).append((messages[0][0], messages[-1][0], key))

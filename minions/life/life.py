@@ -337,6 +337,8 @@ class Life:
 
     def receive(self, channel: Channel, timeout_s: float | None) -> Any:
         self._own_thread_only("receive()")
+        if self._hook != "run":
+            raise UsageError(f"{self.name}: receive() works in run() only; a handler is given its messages one by one")
         self._close_if_open()
         if self._unit is None:
             self._put_down()

@@ -154,7 +154,6 @@ class Status:
         """Moves to another phase; a move that the table of moves does not have is a defect of the supervisor."""
         assert phase in MOVES[self.phase], f"{self.name}: {self.phase} does not move to {phase}"
         self.phase = phase
-        self.due_at = None  # a moment of the phase that is over would wake the supervisor again and again
 
 
 @attrs.define(eq=False)
@@ -266,7 +265,7 @@ class Supervision:
         self._busy -= _is_busy(status)
         status.move(phase)
         self._busy += _is_busy(status)
-        status.due_at = None
+        status.due_at = None  # a moment of the phase that is over would wake the supervisor again and again
         if phase is Phase.RUNNING and not status.was_up:
             status.was_up = True
             self._not_up -= 1
@@ -290,9 +289,10 @@ class Supervision:
         match command:
             case commands.Started():
                 if status.phase is Phase.STARTING:
+                    first = not status.was_up
                     self._move(status, Phase.RUNNING)
                     yield Notify(events.ComponentStarted(status.name, status.epoch))
-                    if not self._not_up and status.epoch == 1:
+                    if first and not self._not_up:
                         yield Notify(events.SystemStarted(len(self.statuses)))
             case commands.Finished():
                 self._move(status, Phase.FINISHED)

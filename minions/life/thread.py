@@ -73,6 +73,8 @@ class ComponentThread:
             if life.running or not life.is_source:
                 life.work()
         except StopRequested:
+            if life.running:
+                raise  # nobody has asked it to stop: user code has raised this itself, and that is a failure
             if life.has_begun:
                 life.end(interrupted=True)
             return Stopped(name, epoch)

@@ -15,6 +15,7 @@ from minions.clock import Clock, SystemClock
 from minions.flow import rows
 from minions.flow.store import read_rows
 from minions.life.runtime import Options, Runtime
+from minions.testing import FakeClock
 
 PATIENCE_S = 20.0
 """Only a test that fails waits so long."""
@@ -89,6 +90,7 @@ class Running:
 
     def __init__(self, system: System, clock: Clock | None, **options: Any) -> None:
         self.system = system
+        self.clock = clock
         self.told = Log()
         self.runtime = Runtime(
             system.name,
@@ -130,6 +132,15 @@ class Running:
         self.system._runtime = None
         return stopped
 
+    def end_by_force(self) -> None:
+        """After a test that failed: also where time stands still."""
+        self.runtime.stop("stopped")
+        for _ in range(2):
+            self.reach()
+            if isinstance(self.clock, FakeClock):
+                self.clock.advance(seconds=1_000.0)
+        self.runtime.end()
+
     def stop(self, reason: str = "stopped") -> events.SystemStopped:
         """Stops in order and blocks until all is over."""
         self.runtime.stop(reason)
@@ -152,7 +163,7 @@ def start() -> Iterator[Start]:
     yield begin
     for run in runs:
         if run.runtime.stopped is None:
-            run.runtime.end()
+            run.end_by_force()
 
 
 @pytest.fixture

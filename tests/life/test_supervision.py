@@ -183,6 +183,21 @@ def test_a_producer_waits_for_a_consumer_that_fails_to_start() -> None:
     assert bench.wake_at_s == pytest.approx(bench.now_s + 0.1)
     assert doings(bench.pass_s(0.1)) == [Launch("worker", 2)]
     assert doings(bench.tell(Started("worker", 2))) == [Launch("source", 1)]
+    assert told(bench.tell(Started("source", 1)))[-1] == events.SystemStarted(2)
+
+
+def test_that_the_system_is_up_is_told_once_however_many_lives_it_took() -> None:
+    bench = Bench({"source": ["worker"], "worker": []})
+    bench.bring_up()
+    bench.fail("source")
+    bench.pass_s(1.0)
+    assert told(bench.tell(Started("source", 2))) == [events.ComponentStarted("source", 2)]
+
+    bench = Bench({"source": []})
+    bench.tell(Begin())
+    bench.fail("source", "on_start")
+    bench.pass_s(1.0)
+    assert told(bench.tell(Started("source", 2))) == [events.ComponentStarted("source", 2), events.SystemStarted(1)]
 
 
 def test_a_producer_begins_although_a_consumer_that_was_up_is_down_again() -> None:

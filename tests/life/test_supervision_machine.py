@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from minions import Backoff, Component, Inbox, Outbox, Restart
+from minions import Backoff, Component, Inbox, Outbox, Restart, events
 from minions.life.commands import Begin, Command, Due, Failed, Finished, Idle, Started, Stop, Stopped, StoreFailed
 from minions.life.lifecycle import MOVES, Phase
 from minions.life.supervision import (
@@ -20,6 +20,7 @@ from minions.life.supervision import (
     Deadlines,
     End,
     Launch,
+    Notify,
     Quieted,
     Supervision,
     WakeAt,
@@ -104,6 +105,7 @@ class SupervisionMachine(RuleBasedStateMachine):
         self.stop_told_at_s: float | None = None
         self.ends: list[End] = []
         self.quiet = False
+        self.starts_told = 0
         self.chance = 0.5
         self.supervision = Supervision(
             topology.start_order(),
@@ -150,6 +152,8 @@ class SupervisionMachine(RuleBasedStateMachine):
             case Quieted(quiet):
                 assert quiet is not self.quiet
                 self.quiet = quiet
+            case Notify(events.SystemStarted()):
+                self.starts_told += 1
             case End():
                 self.ends.append(action)
                 left = {name for name, life in self.lives.items() if life.stage is not Stage.OVER}
@@ -201,7 +205,7 @@ class SupervisionMachine(RuleBasedStateMachine):
     def one_has_started(self, data: st.DataObject) -> None:
         life = self.choose(data, Stage.STARTING)
         life.stage = Stage.UP
-        self.ever_up |= set() if life.abandoned else {life.component}
+        self.ever_up |= set() if life.asked or life.abandoned else {life.component}
         self.tell(Started(life.component, life.epoch))
 
     @rule(data=st.data())
@@ -248,6 +252,10 @@ class SupervisionMachine(RuleBasedStateMachine):
             life = self.lives.get(name)
             alive = life is not None and life.stage is not Stage.OVER and not life.abandoned
             assert phase.has_thread == alive, f"{name} is {phase}"
+
+    @invariant()
+    def that_all_are_up_is_told_once(self) -> None:
+        assert self.starts_told == int(self.ever_up == set(self._phases()))
 
     @invariant()
     def it_ends_exactly_when_all_have(self) -> None:

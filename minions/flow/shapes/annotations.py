@@ -72,7 +72,10 @@ def _variables(declared: Any) -> dict[Any, dict[Any, Any]]:
         cls = origin_of(current)
         found[cls] = dict(zip(getattr(cls, "__parameters__", ()), typing.get_args(current), strict=False))
         bases = vars(cls).get("__orig_bases__", cls.__bases__)
-        waiting += [_bound(base, found[cls]) for base in bases if isinstance(origin_of(base), type)]
+        classes = [
+            base for base in bases if isinstance(origin_of(base), type) and origin_of(base) is not typing.Generic
+        ]
+        waiting += [_bound(base, found[cls]) for base in classes]
     return found
 
 

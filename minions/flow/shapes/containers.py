@@ -42,7 +42,7 @@ class PlainShape(Shape):
 
     def complaint(self, value: object, error: BaseException, direction: str) -> str:
         if direction == "unstructure" and not isinstance(error, Unfit):
-            return f"{shown(value)} cannot be written as JSON: {error}"
+            return f"{shown(value)} holds a lone surrogate, which is no text; store bytes"
         return str(error)
 
     def example(self, within: frozenset[Shape] = frozenset()) -> Any:

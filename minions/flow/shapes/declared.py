@@ -62,7 +62,13 @@ _REMEDIES: dict[Any, str] = {
     collections.abc.MutableSet: "declare set[...]",
 }
 _BUILT_IN = (int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, collections.deque)
-_WRAPPERS = (typing.Annotated, typing.Final, typing.Required, typing.NotRequired, getattr(typing, "ReadOnly", None))
+_WRAPPERS = {
+    typing.Annotated,
+    typing.Final,
+    typing.Required,
+    typing.NotRequired,
+    getattr(typing, "ReadOnly", typing.Final),
+}
 
 
 def shape_of(declared: Any, key_json: KeyJson, *, ignore_unknown: bool) -> Shape:
@@ -93,9 +99,10 @@ class _RefusedShape(Shape):
     takes = ()
 
     def unstructure(self, value: Any) -> Any:
-        raise NotImplementedError
+        return value
 
-    structure = unstructure
+    def structure(self, plain: Any, _: object = None) -> Any:
+        return plain
 
 
 class _Reader:
@@ -141,14 +148,16 @@ class _Reader:
     def _wrapped(self, declared: Any, where: str) -> Shape | None:
         if isinstance(declared, typing.NewType):
             return self.read(declared.__supertype__, where)
-        if (origin := typing.get_origin(declared)) is not None and origin in _WRAPPERS:
+        if typing.get_origin(declared) in _WRAPPERS:
             return self.read(typing.get_args(declared)[0], where)
-        if type(declared).__name__ != "TypeAliasType":
+        alias = origin_of(declared)
+        if type(alias).__name__ != "TypeAliasType":
             return None
         if declared in self._open_aliases:
             return self._refuse(declared, where, "an alias that contains itself has no name to store; make it a class")
         self._open_aliases.append(declared)
-        shape = self.read(declared.__value__, where)
+        arguments = typing.get_args(declared)
+        shape = self.read(alias.__value__[arguments] if arguments else alias.__value__, where)
         self._open_aliases.pop()
         return shape
 
@@ -157,13 +166,13 @@ class _Reader:
         if origin is typing.Literal:
             try:
                 return LiteralShape([(value, self.read(type(value), where)) for value in arguments])
-            except Unfit as error:
+            except (Unfit, TypeError) as error:
                 return self._problem(f"{where}: {error}; use an enumeration")
         if origin not in (typing.Union, types.UnionType):
             return None
         members = [self.read(argument, where) for argument in arguments if argument is not type(None)]
         if any(isinstance(member, _RefusedShape) for member in members):
-            return members[0]
+            return _RefusedShape()
         if clash := _clash(members):
             return self._problem(f"{where}: {clash}; make one of them a class of its own")
         shape = members[0] if len(members) == 1 else UnionShape(members)
@@ -240,6 +249,10 @@ class _Reader:
         origin = origin_of(declared)
         if remedy is None and isinstance(origin, collections.abc.Hashable):
             remedy = _REMEDIES.get(origin)
+        if isinstance(declared, (str, typing.ForwardRef)):
+            remedy = "it is a name in quotes; write the type itself"
+        if getattr(origin, "__module__", None) == "numpy":
+            remedy = "declare int, float or numpy.ndarray"
         if remedy is None and isinstance(declared, TypeVar):
             remedy = "give the generic class its types, as in Box[int]"
         if remedy is None and isinstance(origin, type) and issubclass(origin, _BUILT_IN):
@@ -253,13 +266,12 @@ class _Reader:
 
 
 def _clash(members: list[Shape]) -> str | None:
-    """What two members of a union have in common, so that a value does not tell which of them it is."""
+    """What two members of a union have in common, so that a value or its stored form does not tell which of them it is."""
     names = collections.Counter(member.name for member in members)
-    classes = collections.Counter(cls.__name__ for member in members for cls in set(member.takes))
-    for what, count in (names + classes).items():
-        if count > 1 and (names[what] > 1 or classes[what] > 1):
-            return f"two of {' | '.join(member.name for member in members)} are a {what} and cannot be told apart"
-    return None
+    classes = collections.Counter(cls for member in members for cls in set(member.takes))
+    common = [name for name, count in names.items() if count > 1]
+    common += [cls.__name__ for cls, count in classes.items() if count > 1]
+    return f"two of {' | '.join(names.elements())} are a {common[0]} and cannot be told apart" if common else None
 
 
 def _record_shape(cls: Any, name: str, hints: Mapping[str, Any]) -> RecordShape:
@@ -267,7 +279,8 @@ def _record_shape(cls: Any, name: str, hints: Mapping[str, Any]) -> RecordShape:
     if _is_named_tuple(cls):
         fixed, post_init = True, False
     elif attrs.has(cls):
-        fixed, post_init = _is_frozen(cls), hasattr(cls, "__attrs_post_init__")
+        fixed = _is_frozen(cls)
+        post_init = hasattr(cls, "__attrs_pre_init__") or hasattr(cls, "__attrs_post_init__")
     else:
         fixed, post_init = cls.__dataclass_params__.frozen, hasattr(cls, "__post_init__")
     attributes = _attributes(cls)
@@ -294,7 +307,7 @@ def _attributes(cls: Any) -> list[Any]:
     else:
         fields = {
             field.name: attrs.field(
-                default=attrs.NOTHING if _is_without_default(field) else None,
+                default=attrs.NOTHING if _is_without_default(field) else None,  # that it has one is all that counts
                 init=field.init,
                 kw_only=bool(field.kw_only) or _has_own_init(cls),
                 alias=field.name,
@@ -340,7 +353,7 @@ def _has_own_init(cls: Any) -> bool:
     """Whether `__init__` or `__new__` was written by hand."""
     if _is_named_tuple(cls):
         return False
-    if cls.__new__ is not object.__new__ and cls.__new__ is not typing.Generic.__new__:
+    if cls.__new__ is not object.__new__:
         return True
     return "__attrs_init__" in vars(cls) if attrs.has(cls) else not cls.__dataclass_params__.init
 

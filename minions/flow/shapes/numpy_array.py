@@ -55,17 +55,17 @@ class NumpyShape(Shape):
 def numpy_shape(origin: Any, arguments: tuple[Any, ...]) -> NumpyShape | None:
     """The shape of `numpy.ndarray` or `numpy.typing.NDArray[...]`; None where it is neither."""
     numpy = sys.modules.get("numpy")
-    if numpy is None or origin is not numpy.ndarray:
+    if numpy is None or origin is not getattr(numpy, "ndarray", None):  # missing while another thread imports numpy
         return None
     scalar = None
     if len(arguments) == 2:  # ndarray[shape, dtype[scalar]]
         [scalar] = getattr(arguments[1], "__args__", (None,))
-    return NumpyShape(numpy, scalar if isinstance(scalar, type) else None)
+    return NumpyShape(numpy, scalar if isinstance(scalar, type) and scalar is not Any else None)
 
 
 def is_same_array(one: Any, other: Any) -> bool | None:
     """Whether two arrays have the same dtype, shape and bytes; None for what is no array."""
     numpy = sys.modules.get("numpy")
-    if numpy is None or type(one) is not numpy.ndarray:
+    if numpy is None or type(one) is not getattr(numpy, "ndarray", None):
         return None
     return bool(one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes())

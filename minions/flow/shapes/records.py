@@ -117,8 +117,10 @@ class RecordShape(Shape):
             return refused + subclass
         if not isinstance(value, dict):
             return f"expected {self.name}, got {shown(value)}"
-        refused = _key_complaint(self.fields, value)
-        return refused or f"the class refuses what was stored: {type(error).__name__}: {error}"
+        wrong = _wrong_keys(self.fields, value)
+        if wrong is not None:
+            return f"{wrong}; give the field a default, keep it, or give a migration"
+        return f"the class refuses what was stored: {type(error).__name__}: {error}"
 
     def example(self, within: frozenset[Shape] = frozenset()) -> Any:
         if self in within:
@@ -175,8 +177,8 @@ class TypedDictShape(Shape):
         return self.parts(plain) if type(plain) is dict else iter(())
 
     def complaint(self, value: object, error: BaseException, direction: Direction) -> str:
-        refused = _key_complaint(self.fields, value) if isinstance(value, dict) else ""
-        return refused or super().complaint(value, error, direction)
+        wrong = _wrong_keys(self.fields, value) if isinstance(value, dict) else None
+        return f"expected {self.name}, and {wrong}" if wrong else super().complaint(value, error, direction)
 
     def example(self, within: frozenset[Shape] = frozenset()) -> Any:
         if self in within:
@@ -184,10 +186,10 @@ class TypedDictShape(Shape):
         return {field.name: field.shape.example(within | {self}) for field in self.fields}
 
 
-def _key_complaint(fields: Sequence[Field], found: Collection[Any]) -> str:
+def _wrong_keys(fields: Sequence[Field], found: Collection[Any]) -> str | None:
     if missing := [field.name for field in fields if field.required and field.name not in found]:
-        return f"{', '.join(missing)} is missing; give a default, or a migration that adds it"
+        return f"{', '.join(missing)} is missing"
     known = {field.name for field in fields}
     if unknown := [name for name in found if name not in known]:
-        return f"{', '.join(map(shown, unknown))} is not declared; keep the field, or give a migration that drops it"
-    return ""
+        return f"{', '.join(map(shown, unknown))} is not declared"
+    return None

@@ -140,7 +140,6 @@ class ScalarShape(Shape):
 def enum_shape(cls: type[enum.Enum], name: str) -> Shape:
     """Members by name: inserting one among `auto()` values must not change what was stored. Flags by their bits."""
     if issubclass(cls, enum.Flag):
-        # From any bits that a member can have; a member with bits of no name comes back where the class allows them.
         return ScalarShape(cls, lambda member: hex(member.value), lambda text: cls(int(text, 16)), hex(0), name=name)
     members = cls.__members__
 
@@ -161,14 +160,16 @@ _FOLD = "[_fold=1]"
 
 
 def moment_to_text(moment: Any) -> str:
+    """The stored form of a datetime or a time."""
     zone = moment.tzinfo
     text: str = moment.isoformat()
-    if zone is not None and type(zone) is not dt.timezone:
-        if type(zone) is not zoneinfo.ZoneInfo or zone.key is None:
-            raise Unfit(
-                f"the time zone {shown(zone)} cannot be stored; use zoneinfo.ZoneInfo(key), datetime.UTC or datetime.timezone"
-            )
+    if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:
         text += f"[{zone.key}]"
+    elif zone is not None and (type(zone) is not dt.timezone or zone.utcoffset(None).microseconds):
+        # (Of an offset under a second, `fromisoformat` makes UTC.)
+        raise Unfit(
+            f"the time zone {shown(zone)} cannot be stored; use a ZoneInfo, datetime.UTC or an offset in seconds"
+        )
     return text + _FOLD if moment.fold else text
 
 
@@ -190,10 +191,12 @@ def _date_from_text(text: str) -> dt.date:
 
 
 def bytes_to_text(value: bytes | bytearray) -> str:
+    """Base64."""
     return binascii.b2a_base64(value, newline=False).decode("ascii")
 
 
 def bytes_from_text(text: str) -> bytes:
+    """The bytes of base64. Raises ValueError for any other text."""
     return base64.b64decode(text, validate=True)
 
 
@@ -257,12 +260,3 @@ SCALARS: dict[Any, Callable[[], Shape]] = {
         )
     },
 }
-
-
-def scalar_shape(declared: Any) -> Shape | None:
-    """The shape of a builtin or standard library class, or None where it has none."""
-    try:
-        make = SCALARS.get(declared)
-    except TypeError:  # not hashable
-        return None
-    return make() if make else None

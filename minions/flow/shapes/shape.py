@@ -33,7 +33,11 @@ class NoExample(Exception):
 
 def shown(value: object) -> str:
     """A short text for an error message, whatever the value's own `repr` does."""
-    text, cls = _REPR.repr(value), type(value)
+    cls = type(value)
+    try:
+        text = _REPR.repr(value)
+    except Exception:  # noqa: BLE001 - some builtins refuse too: an int of 5,000 digits
+        return f"<{cls.__name__} instance>"
     return text if cls in _OBVIOUS or text.startswith(f"{cls.__name__}(") else f"{text} of {cls.__name__}"
 
 
