@@ -59,6 +59,7 @@ class Position:
     folder: str = ""
     path: str = ""  # of the last file that was sent
     sent: int = 0
+    done: bool = False
 
 
 @attrs.define
@@ -86,6 +87,8 @@ class Walker(Component):
     position = State(Position)
 
     def run(self) -> None:
+        if self.position.done:
+            return
         self.position.folder = self.folder
         for path in walk(self.folder, leave_out=self.work):
             if not self.running:
@@ -96,6 +99,7 @@ class Walker(Component):
                 self.position.path = path
                 self.position.sent += 1
                 self.files.send(File(self.position.sent, path))
+        self.position.done = True
 
 
 class Reader(Component):
@@ -195,8 +199,8 @@ def measure(folder: str, path: str) -> tuple[Counted, str]:
     lines = words = size_bytes = 0
     first, in_word = "", False
     digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
-    if not stat.S_ISREG(Path(folder, path).stat().st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
+    if stat.S_IFMT(Path(folder, path).stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        raise OSError(errno.EINVAL, "not a regular file")  # to open a pipe would wait for somebody to write
     with Path(folder, path).open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             text = decoder.decode(block)

@@ -13,10 +13,10 @@ from typing import Any, Literal, TypeVar
 
 from minions import events
 from minions.clock import Clock, SystemClock
-from minions.errors import StoreUnusable, SystemFailed, TopologyError, UsageError
+from minions.errors import SystemFailed, TopologyError, UsageError
 from minions.flow import rows
 from minions.flow.codec import state_codec_of
-from minions.flow.store import read_rows
+from minions.flow.store import has_store, read_rows
 from minions.life.foreground import Foreground, leave_now
 from minions.life.plan import Plan
 from minions.life.runtime import Options, Runtime
@@ -141,11 +141,8 @@ class System:
         foreground = Foreground()
         with shown_by_default(), foreground.handlers():
             runtime = self._make(forever)
-            try:
-                runtime.start(foreground.ended)
-                foreground.wait(runtime.stop, self._end_at_once)
-            finally:
-                self._runtime = None
+            runtime.start(foreground.ended)
+            foreground.wait(runtime.stop, self._end_at_once)
         stopped = runtime.stopped
         assert stopped is not None
         report = f"{self.name} failed: {'; '.join(stopped.problems)}"
@@ -174,17 +171,14 @@ class System:
             if was_up:
                 yield self
         finally:
-            try:
-                runtime.end()
-            finally:
-                self._runtime = None
+            runtime.end()
         self._raise_if_failed(runtime)
         if not was_up:
             raise SystemFailed(f"{self.name} was stopped before all of its components had started")
 
     def stop(self) -> None:
         """Begins an orderly stop and returns at once; without effect when the system does not run. Any thread may call it."""
-        runtime = self._runtime
+        runtime = self._running
         if runtime is not None:
             runtime.stop("stopped")
 
@@ -194,7 +188,7 @@ class System:
         Raises:
             UsageError: the system does not run.
         """
-        runtime = self._runtime
+        runtime = self._running
         if runtime is None:
             raise UsageError(f"{self.name}.wait() works while the system runs: inside `with system.started():`")
         return runtime.wait_until_quiet(timeout_s)
@@ -210,6 +204,12 @@ class System:
         self._runtime = Runtime(self.name, self._topology, self._plan(), options, self._clock, self._on_event)
         return self._runtime
 
+    @property
+    def _running(self) -> Runtime | None:
+        """The run that has begun and not ended."""
+        runtime = self._runtime
+        return runtime if runtime is not None and runtime.is_alive else None
+
     def _raise_if_failed(self, runtime: Runtime) -> None:
         if runtime.stopped is not None and runtime.stopped.problems:
             raise SystemFailed(f"{self.name} failed: {'; '.join(runtime.stopped.problems)}")
@@ -221,26 +221,23 @@ class System:
         log_event(self._log, event)
 
     def _refuse_while_running(self, method: str) -> None:
-        if self._runtime is not None:
-            raise UsageError(f"{self.name}: {method} is not possible while the system runs")
+        if self._running is not None:
+            raise UsageError(f"{self.name}: {method} is not possible while the system runs (or is still stopping)")
 
     # ------------------------------------------------------------------ looking
     def _read_state(self, node: Node, state: State[Any]) -> Any:
         """A copy of what the last whole unit left of a state; of what is on disk when the system does not run."""
-        runtime = self._runtime
+        runtime = self._running
         stored = runtime.journal.stored_states(node.name) if runtime is not None else self._states_on_disk(node)
         if state.name not in stored:
             return state.first_value()
         return state_codec_of(state.type, version=state.version, migrations=state.migrations).decode(stored[state.name])
 
     def _states_on_disk(self, node: Node) -> dict[str, bytes]:
-        if not self.folder.exists():
+        if not has_store(self.folder):
             return {}
         key = rows.STATES + node.name
-        try:
-            found = dict(read_rows(self.folder, key))
-        except StoreUnusable:
-            return {}
+        found = dict(read_rows(self.folder, key))
         return rows.states_of(key, found[key]) if key in found else {}
 
 

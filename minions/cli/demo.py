@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from minions import Component, Inbox, MinionsError, StoreError
-from minions.demo import NAMES_KEPT, UNREADABLE, Sums, Totals, assemble, walk
+from minions.demo import NAMES_KEPT, UNREADABLE, Sums, Totals, assemble, text_of, walk
 from minions.flow.folder_lock import LOCK_FILE, FolderLock
 
 __all__ = ["add_arguments", "run"]
@@ -143,9 +143,10 @@ def _read(asked: str | None, work: Path, *, fresh: bool, as_json: bool) -> int:
     # This handler looks up sys.stderr each time, so that a warning appears above the bar and not in it.
     logging.getLogger("minions").addHandler(logging.lastResort or logging.NullHandler())
     demo = assemble(folder, work)
-    before, resumes = demo.counter.totals.files, demo.walker.position.sent > 0
+    before, position = demo.counter.totals.files, demo.walker.position
+    resumes = position.sent > 0
     if not as_json:
-        expected = sum(1 for _ in walk(folder, leave_out=str(work)))
+        expected = position.sent if position.done else sum(1 for _ in walk(folder, leave_out=str(work)))
         display = demo.system.add(Display(before=before, expected=expected, resumes=resumes))
         demo.system.connect(demo.counter.progress, display.progress)
     began_s = time.monotonic()
@@ -171,6 +172,8 @@ def _folder(asked: str | None, work: Path, *, fresh: bool) -> str:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise _Refused(f"{folder} {what}; give the folder that is to be read: minions demo FOLDER")
+    if text_of(folder) != str(folder):
+        raise _Refused(f"the name of {text_of(folder)} is not UTF-8, and cannot be stored; rename it")
     if begun and str(folder) != begun and not fresh:
         raise _Refused(
             f"{work} belongs to a run over {begun}: leave FOLDER out to go on with that, add --work DIR to read {folder} "
@@ -223,7 +226,7 @@ def _as_text(run: _Run, totals: Totals) -> str:
             lines.append(f"  and {unreadable - len(shown):,} more (--json lists the first {NAMES_KEPT})")
     now = totals.files - run.files_before
     if run.resumed and not now:
-        lines += ["", f"{run.folder}: was complete, nothing was left to do"]
+        lines += ["", f"{run.folder}: was complete, nothing was left to do (--fresh reads it again)"]
     else:
         earlier = f", after {run.files_before:,} in earlier runs" if run.resumed else ""
         rate = now / run.seconds
@@ -267,6 +270,8 @@ def _printable(text: str) -> str:
 # ---------------------------------------------------------------------- searching
 def _search(work: Path, words: Sequence[str], *, as_json: bool) -> int:
     database = work / "index.db"
+    if not " ".join(words).split():
+        raise _Refused("--search needs a word to search for")
     if not database.is_file():
         raise MinionsError(
             f"there is no index in {work} yet: run minions demo first, or say where it is with --work DIR"

@@ -37,17 +37,18 @@ class Reader(Protocol):
     Attributes:
         parker: where its thread sleeps.
         asleep: it found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
-        idle: asleep with nothing to wake it but a message or a stop.
         only: while it sleeps, the one channel that it would take from; None for all of them.
+        in_hand: what it has taken and not settled.
     """
 
     parker: Parkable
     asleep: bool
-    idle: bool
     only: Channel | None
+    in_hand: deque[Entry]
 
 
 _WAKE_SENDERS_EVERY = 32
+_MOST_UNSETTLED = 32
 _LONGEST_WAIT_WITH_ROOM_S = 0.001
 
 
@@ -103,6 +104,10 @@ class Channel:
             than the whole inbox and went in alone, and for what an earlier run left behind.
         queue: the messages that wait.
         attempts: how often the message of that number has failed.
+        delayed: what failed in a shared channel and waits for the next life of the replica in which it did.
+        shared: whether replicas take from it, each one message at a time.
+        eras: from which number on messages were first sent in the run of which id, ascending.
+        most_unsettled: how many handled messages may be settled together.
         line: the senders that wait for room; the first to come is the first to be served.
         readers: the mailboxes that take from it; several where there are replicas.
         settled: messages settled in this run.
@@ -115,10 +120,13 @@ class Channel:
         "attempts",
         "capacity",
         "codec",
+        "delayed",
         "dropped",
+        "eras",
         "index",
         "line",
         "most",
+        "most_unsettled",
         "name",
         "next_sequence",
         "overflow",
@@ -127,6 +135,7 @@ class Channel:
         "retry",
         "run_id",
         "settled",
+        "shared",
         "size",
         "wake_at",
     )
@@ -140,6 +149,7 @@ class Channel:
         overflow: Overflow = "block",
         retry: Retry = Retry(),
         codec: TypeCodec[Any] | None = None,
+        shared: bool = False,
         run_id: str = "",
     ) -> None:
         self.name = name
@@ -148,18 +158,22 @@ class Channel:
         self.overflow = overflow
         self.retry = retry
         self.codec = codec
+        self.shared = shared
         self.run_id = run_id
+        self.eras = [(1, run_id)]
         self.queue: deque[Entry] = deque()
         self.size = 0
         self.most = 0
         self.next_sequence = 1
         self.acks = AckSet()
         self.attempts: dict[int, int] = {}
+        self.delayed: list[Entry] = []
         self.line: deque[Ticket] = deque()
         self.readers: list[Reader] = []
         self.settled = 0
         self.dropped = 0
         self.wake_at = capacity - min(_WAKE_SENDERS_EVERY, capacity // 4)
+        self.most_unsettled = max(1, min(_MOST_UNSETTLED, capacity // 8)) if overflow == "block" else 1
 
     @property
     def durable(self) -> bool:
@@ -167,7 +181,8 @@ class Channel:
 
     def message_id(self, sequence: int) -> str:
         """The id of a message: the same at every retry, and through a crash where the channel is durable."""
-        return f"{self.name}-{sequence}" if self.codec is not None else f"{self.name}-{self.run_id}-{sequence}"
+        run_id = next(run_id for first, run_id in reversed(self.eras) if first <= sequence)
+        return f"{self.name}-{run_id}-{sequence}"
 
     # ------------------------------------------------------------------ room
     def has_room_locked(self, need: int) -> bool:
@@ -217,15 +232,20 @@ class Channel:
             wakes.append(head.parker)
 
     def make_room_locked(self) -> bool:
-        """Room for one message in a channel that does not block: taken, or made by dropping the oldest one that waits.
+        """Room for one message in a channel that drops: taken, or made by dropping the oldest one that waits.
 
-        False when the new message is the one to drop.
+        False when the new message is the one to drop. Where the oldest is dropped, the capacity bounds what waits; what is in
+        work comes on top, because there is nothing to be gained from refusing news for its sake.
         """
-        if self.take_room_locked(1):
+        if self.overflow == "drop_newest":
+            has_room = self.take_room_locked(1)
+            self.dropped += not has_room
+            return has_room
+        if len(self.queue) < self.capacity:
+            self.size += 1
+            self.most = max(self.most, self.size)
             return True
         self.dropped += 1
-        if self.overflow == "drop_newest" or not self.queue:
-            return False
         oldest = self.queue.popleft()[1]
         if self.codec is not None:
             self.acks.add(oldest)
@@ -233,9 +253,16 @@ class Channel:
         return True
 
     # ------------------------------------------------------------------ messages
-    def restore(self, next_sequence: int, acks: AckSet, waiting: Iterable[tuple[int, bytes]]) -> None:
-        """Puts back what an earlier run left here, before anything runs."""
+    def restore(
+        self,
+        next_sequence: int,
+        acks: AckSet,
+        waiting: Iterable[tuple[int, bytes]],
+        eras: Iterable[tuple[int, str]] = (),
+    ) -> None:
+        """Puts back what earlier runs left here, before anything runs."""
         self.next_sequence = next_sequence
+        self.eras = [*eras, (next_sequence, self.run_id)]
         self.acks = acks
         self.queue.extend((self, sequence, UNREAD, stored) for sequence, stored in waiting)
         self.size = self.most = len(self.queue)
@@ -252,7 +279,7 @@ class Channel:
         """Makes one sleeping reader runnable; a wake-up that a reader cannot use is passed on by calling this again."""
         for reader in self.readers:
             if reader.asleep and (reader.only is None or reader.only is self):
-                reader.asleep = reader.idle = False
+                reader.asleep = False
                 wakes.append(reader.parker)
                 return
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
+from itertools import islice, zip_longest
 from typing import Any
 
 from minions.clock import Clock, Parkable
-from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError
+from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
 from minions.fence import Fence, Mode
-from minions.flow.channel import Channel, Entry, Ticket, Wakes
+from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
 from minions.flow.epoch import Epoch, Sealed
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.unit import Unit
@@ -104,7 +105,7 @@ class Journal:
             channel.queue.append((channel, sequence, message, None))
             for reader in channel.readers:
                 if reader.asleep and (reader.only is None or reader.only is channel):
-                    reader.asleep = reader.idle = False
+                    reader.asleep = False
                     parker = reader.parker
                     break
         if parker is not None:
@@ -157,13 +158,18 @@ class Journal:
             for channel, count in unit.granted.items():
                 channel.release_room_locked(count, now_s, wakes)
             unit.granted.clear()
+            announce = self.announce_idle
         for parkable in wakes:
             parkable.unpark()
+        if announce:
+            self.on_idle()
 
     def _admit_locked(self, unit: Unit, parker: Parkable, now_s: float) -> Ticket | None:
         """Takes room for everything that the unit sends, channel by channel in their fixed order.
 
-        The fixed order is what keeps two units that hold room and wait for more from waiting for each other.
+        A message in work holds room too, in the inbox that it came from. So the order is that of the flow: what a component
+        reads comes before what it feeds. Whoever waits then waits only for what comes later than all that it holds, and units
+        that hold room and wait for more cannot wait for each other in a circle.
         """
         if self.durable:
             if self._failure is not None:
@@ -174,11 +180,13 @@ class Journal:
                 return ticket
         granted = unit.granted
         for channel, need in _needs(unit):
+            if channel.overflow.startswith("drop"):
+                continue  # settled message by message when the unit is merged
             if channel in granted or channel.take_room_locked(need):
                 granted[channel] = need
             elif channel.overflow == "block":
                 return channel.join_line_locked(granted, need, parker, now_s)
-            elif channel.overflow == "fail":
+            else:
                 raise InboxFull(
                     f"{unit.component}: inbox {channel.name} is full ({channel.size} of {channel.capacity}) and was declared "
                     'with overflow="fail"; nothing of this unit was sent'
@@ -186,25 +194,11 @@ class Journal:
         return None
 
     def _merge_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> None:
-        epoch = self._epoch
-        durable = bool(unit.states or unit.dead_letters)
-        for channel, sequence, _, _ in unit.settles:
-            channel.settle_locked(sequence, now_s, wakes)
-            if mailbox is not None:
-                mailbox.in_hand.popleft()
-            if channel.codec is not None:
-                epoch.settled(channel)
-                durable = True
-        for channel, message, stored in unit.sends:
-            if channel not in unit.granted and not channel.make_room_locked():
-                continue
-            sequence = channel.deliver_locked(message, stored, wakes)
-            if stored is not None:
-                epoch.sent(channel, sequence, stored)
-                durable = True
-        unit.granted.clear()  # the room now belongs to the messages
-        if not durable:
+        durable = self._settle_locked(unit, now_s, wakes, mailbox)
+        durable |= self._deliver_locked(unit, wakes)
+        if not (durable or unit.states or unit.dead_letters):
             return
+        epoch = self._epoch
         if unit.states:
             kept = self.states.setdefault(unit.component, {})
             kept.update(unit.states)
@@ -217,6 +211,35 @@ class Journal:
         if self._writer_asleep:
             self._wake_writer_locked(wakes)
 
+    def _settle_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> bool:
+        """Settles what a unit has received; whether any of it was durable."""
+        if mailbox is not None:
+            in_hand = islice(mailbox.in_hand, len(unit.settles))
+            if any(held is not settled for held, settled in zip_longest(in_hand, unit.settles)):
+                raise UsageError(f"{unit.component}: a unit settles what its component has not in hand; nothing was done")
+        durable = False
+        for channel, sequence, _, _ in unit.settles:
+            channel.settle_locked(sequence, now_s, wakes)
+            if mailbox is not None:
+                mailbox.in_hand.popleft()
+            if channel.codec is not None:
+                self._epoch.settled(channel)
+                durable = True
+        return durable
+
+    def _deliver_locked(self, unit: Unit, wakes: Wakes) -> bool:
+        """Delivers what a unit sends; whether any of it was durable."""
+        durable = False
+        for channel, message, stored in unit.sends:
+            if channel not in unit.granted and not channel.make_room_locked():
+                continue
+            sequence = channel.deliver_locked(message, stored, wakes)
+            if stored is not None:
+                self._epoch.sent(channel, sequence, stored)
+                durable = True
+        unit.granted.clear()  # the room now belongs to the messages
+        return durable
+
     # ------------------------------------------------------------------ receiving
     def take(
         self,
@@ -225,7 +248,6 @@ class Journal:
         *,
         only: Channel | None = None,
         most: int = MOST_AT_ONCE,
-        timed: bool = False,
     ) -> list[Entry] | None:
         """Takes what waits for a component; an empty list when it has to sleep, None when it is to end.
 
@@ -235,14 +257,13 @@ class Journal:
         Args:
             only: the one channel to take from.
             most: how many messages to take at most.
-            timed: the caller will not sleep longer than some time of its own, and is not idle meanwhile.
 
         Raises:
             StaleComponent: the fence is cut.
         """
         with self.lock:
             fence.check_locked()
-            mailbox.asleep = mailbox.idle = False  # it may have woken by itself: a deadline, or an old permit
+            mailbox.asleep = False  # it may have woken by itself: a deadline, or an old permit
             if fence.mode is Mode.ENDING:
                 return None
             entries = mailbox.take_locked(only, most)
@@ -251,9 +272,8 @@ class Journal:
             if fence.mode is not Mode.LIVE:
                 return None
             mailbox.asleep = True
-            mailbox.idle = not timed
             mailbox.only = only
-            announce = self.announce_idle and not timed
+            announce = self.announce_idle
         if announce:
             self.on_idle()
         return entries
@@ -262,19 +282,19 @@ class Journal:
         """Says that a reader that was about to sleep does not; a wake-up that was meant for it goes to another."""
         wakes: Wakes = []
         with self.lock:
-            mailbox.asleep = mailbox.idle = False
+            mailbox.asleep = False
             for channel in mailbox.channels:
                 if channel.queue:
                     channel.wake_reader_locked(wakes)
         for parkable in wakes:
             parkable.unpark()
 
-    def put_down(self, mailbox: Mailbox, fence: Fence, but: Entry | None = None) -> None:
-        """Gives back what a component has in hand, but for one entry, to be received again."""
+    def put_down(self, mailbox: Mailbox, fence: Fence) -> None:
+        """Gives back what a component has in hand, to be received again."""
         wakes: Wakes = []
         with self.lock:
             fence.check_locked()
-            mailbox.put_down_locked(wakes, but)
+            mailbox.put_down_locked(wakes)
         for parkable in wakes:
             parkable.unpark()
 
@@ -301,10 +321,17 @@ class Journal:
         with self.lock:
             return entry[0].attempts.get(entry[1], 0)
 
-    def quiet(self, channels: Iterable[Channel], mailboxes: Iterable[Mailbox] = ()) -> bool:
-        """Whether nothing waits and nothing is in work in these channels, and these readers are idle."""
+    def quiet(self, channels: Iterable[Channel], loops: Iterable[Mailbox] = ()) -> bool:
+        """Whether nothing waits and nothing is in work in these channels, and these readers are asleep.
+
+        What a sleeping reader has in hand is not in work: it has received it in its own loop and waits for more.
+        """
         with self.lock:
-            return not any(channel.size for channel in channels) and all(mailbox.idle for mailbox in mailboxes)
+            for channel in channels:
+                held = sum(_held(reader, channel) for reader in channel.readers if reader.asleep)
+                if channel.queue or channel.line or channel.size > held:
+                    return False
+            return all(mailbox.asleep for mailbox in loops)
 
     def watch_idle(self, announce: bool) -> None:
         """From now on components that find nothing to do say so (or no longer)."""
@@ -313,11 +340,16 @@ class Journal:
 
     # ------------------------------------------------------------------ lives
     def attach(self, mailbox: Mailbox, fence: Fence) -> None:
-        """Makes a mailbox a reader of its channels, until `end_life`."""
+        """Makes a mailbox a reader of its channels, until `end_life`; what failed there before is tried again."""
+        wakes: Wakes = []
         with self.lock:
             fence.check_locked()
             for channel in mailbox.channels:
                 channel.readers.append(mailbox)
+                delayed, channel.delayed = channel.delayed, []
+                channel.give_back_locked(delayed, wakes)
+        for parkable in wakes:
+            parkable.unpark()
 
     def end_life(self, mailbox: Mailbox, fence: Fence, *, failed: Entry | None = None) -> None:
         """Cuts the fence of a life and gives back what it had in hand; `failed` counts as one more failed attempt."""
@@ -332,7 +364,11 @@ class Journal:
             for channel in mailbox.channels:
                 if mailbox in channel.readers:
                     channel.readers.remove(mailbox)
-            mailbox.put_down_locked(wakes)
+            shared = failed is not None and failed[0].shared
+            mailbox.put_down_locked(wakes, failed if shared else None)
+            for entry in mailbox.in_hand:  # the other replicas would try it again at once: it waits out the backoff
+                entry[0].delayed.append(entry)
+            mailbox.in_hand.clear()
             wakes += fence.parkers
         for parkable in wakes:
             parkable.unpark()
@@ -376,6 +412,7 @@ class Journal:
 
         Raises:
             StaleComponent: the fence is cut.
+            StopRequested: the component was asked to stop a while ago.
             CommitTimeout: the deadline is past.
             StoreError: the store has failed for good.
         """
@@ -385,10 +422,16 @@ class Journal:
                 return False
             if self._failure is not None:
                 raise self._failure
+            if fence.mode is Mode.ENDING:
+                self._leave_commit_line_locked(ticket)
+                raise StopRequested(f"{fence.component} was asked to stop")
             if deadline_s is None or self._clock.monotonic() < deadline_s:
                 return True
-            self._commit_line = [(epoch, other) for epoch, other in self._commit_line if other is not ticket]
+            self._leave_commit_line_locked(ticket)
         raise CommitTimeout(f"{fence.component}: not everything was on disk within the timeout; the writer goes on")
+
+    def _leave_commit_line_locked(self, ticket: Ticket) -> None:
+        self._commit_line = [(epoch, other) for epoch, other in self._commit_line if other is not ticket]
 
     def seal(self, writer: Parkable) -> Sealed | None:
         """The epoch that is to be written next; None when there is none, then `writer` is woken at the next unit."""
@@ -452,6 +495,10 @@ class Journal:
         """The stored forms of a component's states, as of its last whole unit."""
         with self.lock:
             return dict(self.states.get(component, {}))
+
+
+def _held(reader: Reader, channel: Channel) -> int:
+    return sum(entry[0] is channel for entry in reader.in_hand)
 
 
 def _needs(unit: Unit) -> Iterable[tuple[Channel, int]]:

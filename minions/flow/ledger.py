@@ -31,12 +31,14 @@ class RecoveredChannel:
         acks: what is settled.
         waiting: number and stored form of what is not, in order.
         types: the names of the types of these messages.
+        eras: from which number on they were sent in the run of which id, ascending.
     """
 
     next_sequence: int
     acks: Acks
     waiting: list[tuple[int, bytes]]
     types: frozenset[str]
+    eras: list[tuple[int, str]] = attrs.Factory(list)
 
     def ack_set(self) -> AckSet:
         return AckSet(*self.acks)
@@ -78,10 +80,12 @@ class Ledger:
 
     Args:
         type_names: the name of the type of each channel's messages.
+        run_id: the id of this run, kept beside the messages that it sends.
     """
 
-    def __init__(self, type_names: dict[str, str]) -> None:
+    def __init__(self, type_names: dict[str, str], run_id: str = "") -> None:
         self._type_names = type_names
+        self._run_id = run_id
         self._rows: dict[str, list[Row]] = {}
 
     def recover(self, source: RowSource) -> Recovered:
@@ -98,20 +102,28 @@ class Ledger:
         acks = {key.removeprefix(rows.ACKS): rows.acks_of(key, body) for key, body in read(rows.ACKS)}
         waiting: dict[str, list[tuple[int, bytes]]] = {channel: [] for channel in acks}
         types: dict[str, set[str]] = {channel: set() for channel in acks}
+        eras: dict[str, dict[str, int]] = {}
         for key, body in read(rows.CHANNELS):
             channel = key.removeprefix(rows.CHANNELS).rpartition("/")[0]
-            type_name, messages = rows.messages_of(key, body)
+            type_name, run_id, messages = rows.messages_of(key, body)
             self._rows.setdefault(channel, []).append((messages[0][0], messages[-1][0], key))
             left = set(unsettled(acks.get(channel, (0, ())), (number for number, _ in messages)))
             if left:
                 types.setdefault(channel, set()).add(type_name)
+                eras.setdefault(channel, {}).setdefault(run_id, messages[0][0])
             waiting.setdefault(channel, []).extend(pair for pair in messages if pair[0] in left)
         channels = {}
         for channel, messages in waiting.items():
             known = acks.get(channel, (0, ()))
             stored = self._rows.get(channel)
             last = max(AckSet(*known).highest, stored[-1][1] if stored else 0)
-            channels[channel] = RecoveredChannel(last + 1, known, messages, frozenset(types.get(channel, ())))
+            channels[channel] = RecoveredChannel(
+                next_sequence=last + 1,
+                acks=known,
+                waiting=messages,
+                types=frozenset(types.get(channel, ())),
+                eras=[(first, run_id) for run_id, first in eras.get(channel, {}).items()],
+            )
         return Recovered(states, channels)
 
     def change(self, sealed: Sealed) -> Change:
@@ -149,7 +161,8 @@ class Ledger:
 
     def _message_row(self, channel: str, part: list[tuple[int, bytes]]) -> tuple[int, int, str, bytes]:
         first, last = part[0][0], part[-1][0]
-        return first, last, rows.channel_key(channel, first), rows.messages_body(self._type_names[channel], part)
+        body = rows.messages_body(self._type_names[channel], self._run_id, part)
+        return first, last, rows.channel_key(channel, first), body
 
 
 def _sorted_out(stored: list[Row], acks: Acks) -> tuple[list[Row], list[str]]:

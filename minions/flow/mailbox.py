@@ -20,18 +20,16 @@ class Mailbox:
         channels: the channels that it reads, shared with the other replicas.
         parker: where its thread sleeps.
         asleep: its thread found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
-        idle: asleep with nothing to wake it but a message or a stop.
         only: while it sleeps, the one channel that it would take from; None for all of them.
         in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
     """
 
-    __slots__ = ("_turn", "asleep", "channels", "idle", "in_hand", "only", "parker")
+    __slots__ = ("_turn", "asleep", "channels", "in_hand", "only", "parker")
 
     def __init__(self, channels: tuple[Channel, ...], parker: Parkable) -> None:
         self.channels = channels
         self.parker = parker
         self.asleep = False
-        self.idle = False
         self.only: Channel | None = None
         self.in_hand: deque[Entry] = deque()
         self._turn = 0
@@ -39,7 +37,8 @@ class Mailbox:
     def take_locked(self, only: Channel | None = None, most: int = MOST_AT_ONCE) -> list[Entry]:
         """Takes what waits in one inbox, each inbox in its turn; an empty list when nothing waits.
 
-        A reader that shares its channel takes one at a time: what it had in hand could not be worked on by the others.
+        From a channel that is shared it takes one at a time, because what it has in hand cannot be worked on by the others; from
+        one that drops too, because what it has in hand cannot be dropped.
         """
         channels = self.channels
         for step in range(len(channels)):
@@ -48,7 +47,7 @@ class Mailbox:
             if not queue or (only is not None and channel is not only):
                 continue
             self._turn = (self._turn + step + 1) % len(channels)
-            count = min(len(queue), most) if len(channel.readers) == 1 else 1
+            count = min(len(queue), most) if not channel.shared and channel.overflow == "block" else 1
             entries = [queue.popleft() for _ in range(count)]
             self.in_hand.extend(entries)
             return entries
@@ -60,7 +59,7 @@ class Mailbox:
         Args:
             but: an entry that stays in hand.
         """
-        self.asleep = self.idle = False
+        self.asleep = False
         kept = [entry for entry in self.in_hand if entry is but]
         for channel in self.channels:
             channel.give_back_locked(

@@ -3,7 +3,7 @@
 ====================================  ==========================================================================
 ``state/<component>``                 its states: for each, name and stored form
 ``acks/<channel>``                    what is settled: JSON, the low-water mark and the intervals above it
-``chan/<channel>/<first number>``     messages in order: the name of their type, then number and stored form of each
+``chan/<channel>/<first number>``     messages in order: type, id of the run that sent them, number and stored form of each
 ``dead/<channel>/<number>``           a dead letter: JSON with the error and its traceback, then the stored message
 ====================================  ==========================================================================
 
@@ -115,20 +115,18 @@ def acks_of(key: str, body: bytes) -> Acks:
         raise _malformed(key) from error
 
 
-def messages_body(type_name: str, messages: Sequence[tuple[int, bytes]]) -> bytes:
-    name = type_name.encode()
-    parts = [_LENGTH.pack(len(name)), name]
+def messages_body(type_name: str, run_id: str, messages: Sequence[tuple[int, bytes]]) -> bytes:
+    parts = [_pack((type_name.encode(), run_id.encode()))]
     for number, stored in messages:
         parts += (_MESSAGE.pack(number, len(stored)), stored)
     return b"".join(parts)
 
 
-def messages_of(key: str, body: bytes) -> tuple[str, list[tuple[int, bytes]]]:
-    """The name of the type, and number and stored form of each message, ascending."""
+def messages_of(key: str, body: bytes) -> tuple[str, str, list[tuple[int, bytes]]]:
+    """The name of the type, the id of the run that sent them, and number and stored form of each message, ascending."""
     try:
-        (length,) = _LENGTH.unpack_from(body)
-        at = _LENGTH.size + length
-        name = body[_LENGTH.size : at].decode()
+        type_name, at = _text_at(body, 0)
+        run_id, at = _text_at(body, at)
         messages = []
         while at < len(body):
             number, length = _MESSAGE.unpack_from(body, at)
@@ -139,7 +137,13 @@ def messages_of(key: str, body: bytes) -> tuple[str, list[tuple[int, bytes]]]:
         raise _malformed(key) from error
     if at != len(body) or not messages:
         raise _malformed(key)
-    return name, messages
+    return type_name, run_id, messages
+
+
+def _text_at(body: bytes, at: int) -> tuple[str, int]:
+    (length,) = _LENGTH.unpack_from(body, at)
+    at += _LENGTH.size
+    return body[at : at + length].decode(), at + length
 
 
 def _pack(parts: Iterable[bytes]) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ from minions.flow.plain_cache import DATABASE_FILE, SYNCHRONOUS, PlainCache, Ste
 from minions.flow.seal import seal
 from minions.flow.trouble import REMEDY, commit_failure, opening_failure
 
-__all__ = ["Store", "read_rows"]
+__all__ = ["Store", "has_store", "read_rows"]
 
 _NURSERY = ".store-being-created"  # a new database grows up in here, so that a half-made one is never taken for a store
 
@@ -179,6 +180,18 @@ class Store:
             )
 
 
+def has_store(folder: Path) -> bool:
+    """Whether anything was ever stored in a folder. Raises StoreUnusable where that cannot be seen."""
+    database = folder.absolute() / DATABASE_FILE
+    try:
+        status = database.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise opening_failure(error, database) from error
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
 def read_rows(folder: Path, prefix: str) -> list[tuple[str, bytes]]:
     """The rows of a store as of its last commit, without its lock: whether or not a process runs it.
 
@@ -190,11 +203,7 @@ def read_rows(folder: Path, prefix: str) -> list[tuple[str, bytes]]:
         StoreDamaged, StoreTooNew: as `Store.open`, without its check of the whole database.
     """
     database = folder.absolute() / DATABASE_FILE
-    try:
-        there = database.is_file() and database.stat().st_size > 0
-    except OSError as error:
-        raise opening_failure(error, database) from error
-    if not there:
+    if not has_store(folder):
         raise StoreUnusable(f"there is no store in {folder}: no file {DATABASE_FILE} with anything in it")
     with reading(database) as connection:
         refuse_foreign(connection, database)

@@ -5,12 +5,10 @@ A unit belongs to the thread that fills it and has no lock; the journal takes it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minions.errors import UnitTooLarge
-
-if TYPE_CHECKING:
-    from minions.flow.channel import Channel, Entry
+from minions.flow.channel import UNREAD, Channel, Entry
 
 __all__ = ["MOST_BYTES", "MOST_MESSAGES", "Unit"]
 
@@ -44,20 +42,28 @@ class Unit:
         self.granted: dict[Channel, int] = {}
         self.size_bytes = 0
 
-    def send(self, channel: Channel, message: Any, stored: bytes | None) -> None:
-        """Adds one message.
+    def send(self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None) -> None:
+        """Adds one message for some channels.
+
+        Args:
+            shared: whether receivers get the object itself; otherwise each makes its own from the stored form.
+            stored: the stored form, for the channels that are durable.
 
         Raises:
-            UnitTooLarge: the unit would be larger than is ever admitted.
+            UnitTooLarge: the unit would be larger than is ever admitted; nothing was added.
         """
-        if stored is not None:
-            self.size_bytes += len(stored)
-        if len(self.sends) >= MOST_MESSAGES or self.size_bytes > MOST_BYTES:
+        size_bytes = self.size_bytes + (len(stored) * len(channels) if stored is not None else 0)
+        if len(self.sends) + len(channels) > MOST_MESSAGES or size_bytes > MOST_BYTES:
             raise UnitTooLarge(
                 f"{self.component}: one unit of work sends more than {MOST_MESSAGES:,} messages or {MOST_BYTES >> 20} MiB; "
                 "send from run() in pieces, each `with self.unit():`"
             )
-        self.sends.append((channel, message, stored))
+        self.size_bytes = size_bytes
+        for channel in channels:
+            if channel.codec is None:
+                self.sends.append((channel, message, None))
+            else:
+                self.sends.append((channel, message if shared else UNREAD, stored))
 
     def save(self, states: dict[str, bytes]) -> None:
         """Adds the stored forms of the states that changed."""

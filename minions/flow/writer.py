@@ -39,21 +39,25 @@ class Writer:
         type_names: dict[str, str],
         clock: Clock,
         *,
+        run_id: str = "",
         synchronous: Literal["NORMAL", "FULL"],
         give_up_s: float,
         on_trouble: Callable[[int, StoreError, bool], None],
     ) -> None:
-        """Args:
-        folder: where the store is, or will be.
-        type_names: the name of the type of each durable channel's messages.
-        clock: for the waits between attempts.
-        synchronous: what a commit survives: "NORMAL" the end of the process, "FULL" the loss of power too.
-        give_up_s: how long a commit is tried again before the system is stopped.
-        on_trouble: told of each failed attempt, on the writer's thread: how many in a row, the error, whether it was
-            the last one.
+        """Makes the writer; `open` starts its thread.
+
+        Args:
+            folder: where the store is, or will be.
+            type_names: the name of the type of each durable channel's messages.
+            clock: for the waits between attempts.
+            run_id: kept beside the messages that this run sends.
+            synchronous: what a commit survives: "NORMAL" the end of the process, "FULL" the loss of power too.
+            give_up_s: how long a commit is tried again before the system is stopped.
+            on_trouble: told of each failed attempt, on the writer's thread: how many in a row, the error, whether it was
+                the last one.
         """
         self._folder = folder
-        self._ledger = Ledger(type_names)
+        self._ledger = Ledger(type_names, run_id)
         self._clock = clock
         self._synchronous: Literal["NORMAL", "FULL"] = synchronous
         self._give_up_s = give_up_s

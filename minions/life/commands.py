@@ -78,7 +78,6 @@ class Failed(Command):
         message_id: the message that was in work, or empty.
         attempt: how often that message has failed; 0 without one.
         retry_delay_s: the wait before the message is tried again.
-        set_aside: whether that message was set aside.
         stop_system: whether the system cannot go on.
     """
 
@@ -90,7 +89,6 @@ class Failed(Command):
     message_id: str = ""
     attempt: int = 0
     retry_delay_s: float = 0.0
-    set_aside: bool = False
     stop_system: bool = False
 
 

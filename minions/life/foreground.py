@@ -1,20 +1,21 @@
 """The main thread of a program that is one running system: it waits for signals and for the end, and does nothing else.
 
-A signal handler does nothing but put a word into a `SimpleQueue`, which is safe to call from one; the main thread waits on
-that queue, holding no lock.
+It waits on a socket, holding no lock, and a signal writes its number there (`signal.set_wakeup_fd`). A lock or a queue would
+not do: the kernel may give a signal to any thread, and only the main one runs Python's handlers, which it does not while it
+waits for a lock; the second of two signals in a row is lost that way.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
-import queue
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -23,6 +24,8 @@ __all__ = ["Foreground", "leave_now"]
 ENDED = 0
 """The word for: the system has ended. All others are numbers of signals."""
 
+_OURS = (signal.SIGINT, signal.SIGTERM)
+
 _SAME_KEY_PRESS_S = 0.5  # a second signal within this time is the same wish, sent again by a wrapper
 
 
@@ -30,12 +33,13 @@ class Foreground:
     """Waits for the end of a system in the foreground."""
 
     def __init__(self) -> None:
-        self._words: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self.signal_number = 0
+        self._words, self._told = socket.socketpair()  # a word is one byte
+        self._told.setblocking(False)
 
     def ended(self) -> None:
         """Says that the system has ended. Safe to call from any thread."""
-        self._words.put(ENDED)
+        with suppress(OSError):  # closed: nobody waits any more
+            self._told.send(bytes([ENDED]))
 
     def wait(self, stop: Callable[[str], None], end_at_once: Callable[[int], None]) -> None:
         """Blocks until the system has ended.
@@ -44,38 +48,51 @@ class Foreground:
             stop: called with "interrupted" or "terminated" at the first Ctrl-C or SIGTERM.
             end_at_once: called with the number of a signal that comes after that; should not return.
         """
-        first_at_s = 0.0
-        while (word := self._words.get()) != ENDED:
-            if not self.signal_number:
-                self.signal_number = word
-                first_at_s = time.monotonic()
+        first_at_s: float | None = None
+        while (word := self._words.recv(1)[0]) != ENDED:
+            now_s = time.monotonic()
+            if word not in _OURS:
+                continue  # a signal that the program handles itself
+            if first_at_s is None:
+                first_at_s = now_s
                 stop("terminated" if word == signal.SIGTERM else "interrupted")
-            elif time.monotonic() - first_at_s >= _SAME_KEY_PRESS_S:
+            elif now_s - first_at_s >= _SAME_KEY_PRESS_S:
                 end_at_once(word)
 
     @contextmanager
     def handlers(self) -> Iterator[None]:
-        """Handles Ctrl-C and SIGTERM while this lasts, and lets SIGUSR1 print all stacks; on the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+        """Handles Ctrl-C and SIGTERM while this lasts, and lets SIGUSR1 print all stacks; on the main thread only.
 
-        def put(number: int, frame: FrameType | None) -> None:
-            self._words.put(number)
+        It lasts as long as anybody waits; after it this object is used up.
+        """
+        with closing(self._words), closing(self._told):
+            if threading.current_thread() is threading.main_thread():
+                with self._signals_heard():
+                    yield
+            else:
+                yield
 
+    @contextmanager
+    def _signals_heard(self) -> Iterator[None]:
         before: dict[int, Any] = {
-            number: signal.signal(number, put)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, _nothing)
+            for number in _OURS
             if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a shell: it is meant so
         }
         stacks = _dump_stacks_on_request()
+        woken_before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
+            signal.set_wakeup_fd(woken_before)
             if stacks:
                 faulthandler.unregister(signal.SIGUSR1)
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """What is to be done is done by whoever reads the number; with a handler, the signal does not end the process."""
 
 
 def _dump_stacks_on_request() -> bool:

@@ -13,16 +13,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from minions.clock import Clock, Parkable
-from minions.errors import CannotDecode, InboxEmpty, StopRequested, UsageError
+from minions.errors import CannotDecode, InboxEmpty, StaleComponent, StopRequested, UsageError
 from minions.fence import Fence, Mode
 from minions.flow import rows
-from minions.flow.channel import UNREAD, Channel, Entry
+from minions.flow.channel import Channel, Entry
 from minions.flow.journal import Journal
 from minions.flow.mailbox import Mailbox
 from minions.flow.parker import Parker
 from minions.flow.unit import Unit
 from minions.life.plan import NodePlan
 from minions.life.ports import Receiver, Sender, message_of
+from minions.life.states import States
 from minions.life.traces import describe
 from minions.model.component import Component, copy_of
 from minions.model.ports import State
@@ -43,10 +44,12 @@ class Life:
         fence: what this life may still do.
         mailbox: what it receives.
         parker: where its thread sleeps.
-        instance: the component, from `begin` on.
+        instance: the component, from `begin` to `forget`.
         current: the message in work. Without an open unit it is left over from one that failed.
         has_begun: whether `on_start` has come to its end.
     """
+
+    instance: Component
 
     def __init__(
         self,
@@ -63,7 +66,6 @@ class Life:
         self.parker = parker
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker)
         self.current: Entry | None = None
-        self.instance: Component
         self.has_begun = False
         self._hook = "on_start"
         self._plan = plan
@@ -72,16 +74,15 @@ class Life:
         self._log = log
         self._on_set_aside = on_set_aside
         self._thread = 0
+        self._handlers: dict[Channel, Callable[[Any], None]] = {}
+        self._states = States(plan.node.declaration.states, plan.state_codecs, journal.stored_states(self.name))
+        self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
         self._unit: Unit | None = None
-        self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
         self._received_here = False  # the open unit was opened by a receive() and ends with the next one
+        self._received = 0  # how many messages the open unit has received, or the last one had
+        self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
         self._effectless = 0  # messages handled, first in hand, that are settled all at once because nobody can tell
         self._settled_at_s = 0.0
-        self._kept: dict[str, bytes] = {}  # the stored form of each state, as of the last whole unit
-        self._values: dict[
-            str, Any
-        ] = {}  # the value that each stored form was made from, which tells where it is immutable
-        self._handlers: dict[Channel, Callable[[Any], None]] = {}
 
     # ------------------------------------------------------------------ the life, as it is driven
     def begin(self) -> None:
@@ -90,7 +91,7 @@ class Life:
         self._journal.join(self.fence, self.parker)
         declaration = self._plan.node.declaration
         self.instance = copy_of(self._plan.node.blueprint, self)
-        mine = self.instance.__dict__
+        mine = self._values = self.instance.__dict__
         for name in declaration.outboxes:
             codec = self._plan.message_codecs[name]
             mine[name] = Sender(self, declaration.outboxes[name], self._plan.feeds[name], codec)
@@ -98,8 +99,7 @@ class Life:
             mine[name] = Receiver(self, channel)
             if name in declaration.handlers:
                 self._handlers[channel] = getattr(self.instance, declaration.handlers[name])
-        self._kept = self._journal.stored_states(self.name)
-        self._restore_states()
+        self._states.restore(mine)
         self._whole(self.instance.on_start)
         self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
@@ -124,13 +124,22 @@ class Life:
         Args:
             interrupted: user code was left in the middle of a unit, which is forgotten.
         """
-        self._flush()
+        self.flush()
         self._put_down()
         if interrupted:
-            self._drop_unit()
-            self._restore_states()
+            self.drop_unit()
+            self._states.restore(self._values)
         self._hook = "on_stop"
         self._whole(self.instance.on_stop)
+
+    def forget(self) -> None:
+        """Lets go of the instance, so that what it holds is freed before the next life needs it. Last on its own thread."""
+        self._thread = 0  # the number may be given to another thread, which is not this one
+        self._unit = self.current = None
+        self._handlers.clear()
+        self._values = {}
+        if hasattr(self, "instance"):
+            del self.instance
 
     @property
     def is_source(self) -> bool:
@@ -138,10 +147,20 @@ class Life:
         return self._plan.node.is_source
 
     @property
+    def is_ending(self) -> bool:
+        """Whether `on_stop` has begun."""
+        return self._hook == "on_stop"
+
+    @property
     def where(self) -> str:
         """What user code is at work: "on_start", "run", "on_stop" or the name of a handler."""
         handler = self._handlers.get(self.current[0]) if self.current is not None else None
         return self._hook if handler is None else handler.__name__
+
+    @property
+    def blamed(self) -> Entry | None:
+        """The message that a failure is put down to; None where there is none, or more than one in the unit that failed."""
+        return self.current if self._hook != "run" or self._received == 1 else None
 
     def handle_all(self, entries: list[Entry]) -> None:
         """Handles messages that were taken, each as one unit of work; stops between two of them when it is to end."""
@@ -155,7 +174,7 @@ class Life:
                 self._handle_plain(entry)
             else:
                 self._handle(entry)
-        self._flush()
+        self.flush()
 
     def _handle(self, entry: Entry) -> None:
         """Handles one message as one unit of work."""
@@ -172,7 +191,8 @@ class Life:
     def _handle_plain(self, entry: Entry) -> None:
         """The same for a message that is not durable, in a component without state: often there is nothing to be kept.
 
-        Then nobody can tell when exactly the message was settled, and several are settled at once.
+        Then nobody can tell when exactly the message was settled, and a few are settled at once. Few in relation to the
+        capacity, because what is not settled keeps its room.
         """
         channel = entry[0]
         self.current = entry
@@ -184,33 +204,37 @@ class Life:
             return
         self._unit = self.current = None
         self._effectless += 1
-        if self._effectless >= _SETTLE_AT_LEAST_EVERY or (channel.line and self._is_settling_late()):
-            self._flush()
+        if self._effectless >= channel.most_unsettled or (channel.line and self._is_settling_late()):
+            self.flush()
 
     def _finish(self, entry: Entry, unit: Unit) -> None:
-        if self._effectless:
-            self._flush()
+        self.flush()
         unit.settles.append(entry)
-        unit.save(self._changed_states())
-        self._submit(unit, None)
+        self._submit_changed(unit)
         self._unit = self.current = None
 
     def _is_settling_late(self) -> bool:
-        """Whether senders wait for a message to be settled, and have waited for a while."""
+        """Whether nothing was settled for a while, although senders wait for it."""
         return self._clock.monotonic() - self._settled_at_s > _SETTLE_AT_LEAST_EVERY_S
+
+    def flush(self) -> None:
+        """Settles what was handled and is not settled yet."""
+        if self._effectless:
+            count, self._effectless = self._effectless, 0
+            self._settled_at_s = self._clock.monotonic()
+            self._journal.settle_effectless(self.mailbox, self.fence, count)
 
     def set_aside(
         self, entry: Entry, attempts: int, error: BaseException, traceback: str, *, keep: bool = True
     ) -> None:
-        """Settles a message that cannot be handled, and keeps it as a dead letter in the same unit of work.
+        """Settles a message that cannot be handled, the first in hand, and keeps it as a dead letter in the same unit of work.
+
+        With a unit that user code has opened, it becomes part of that unit.
 
         Args:
             keep: whether a dead letter is kept; where the message is not durable there is nothing to keep.
         """
         channel, sequence, _, stored = entry
-        self._drop_unit()
-        self._flush()
-        self._journal.put_down(self.mailbox, self.fence, but=entry)
         letter = rows.DeadLetter(
             channel=channel.name,
             message_id=channel.message_id(sequence),
@@ -221,26 +245,24 @@ class Life:
             traceback=traceback,
             at=self._clock.wall(),
         )
-        unit = Unit(self.name)
+        unit = self._unit if self._unit is not None else Unit(self.name)
         unit.settles.append(entry)
         keep = keep and channel.codec is not None
         if keep:
             unit.dead_letters.append((rows.dead_key(channel.name, sequence), letter.body()))
-        self._submit(unit, None)
-        self.current = None
+        if unit is not self._unit:
+            self.flush()
+            self._submit(unit, None)
+            self.current = None
         self._on_set_aside(letter, keep)
 
-    def give_up(self, *, failed: bool) -> None:
+    def give_up(self, *, failed: Entry | None = None) -> None:
         """Ends this life for good: its fence is cut and what it had in hand is given back. Safe to call from any thread.
 
         Args:
-            failed: whether the message in work counts as having failed once more.
+            failed: a message that has failed once more.
         """
-        self._journal.end_life(self.mailbox, self.fence, failed=self.current if failed else None)
-
-    def flush(self) -> None:
-        """Settles what was handled, so that it is not given back."""
-        self._flush()
+        self._journal.end_life(self.mailbox, self.fence, failed=failed)
 
     # ------------------------------------------------------------------ what the instance asks (the context)
     @property
@@ -267,6 +289,7 @@ class Life:
         with self._parker_of_this_thread() as parker:
             while self.fence.mode is Mode.LIVE and self._clock.monotonic() < deadline_s:
                 self._clock.wait(parker, deadline_s)
+        self._stop_if_ending()
 
     def commit(self, timeout_s: float | None) -> None:
         """On any thread."""
@@ -292,14 +315,15 @@ class Life:
             )
         self._stop_if_ending()
         self._put_down()
+        self._save_if_changed()
         unit = self._unit = Unit(self.name)
+        self._received = 0
         try:
             yield
-            unit.save(self._changed_states())
-            self._submit(unit, None)
+            self._submit_changed(unit)
         except BaseException:
-            self._drop_unit()
-            self._restore_states()
+            self.drop_unit()
+            self._states.restore(self._values)
             raise
         self._unit = self.current = None
 
@@ -313,21 +337,18 @@ class Life:
         """
         own = self._is_own_thread()
         unit = self._unit if own else None
-        gathered = Unit(self.name) if unit is None else unit
-        for channel in channels:
-            if channel.codec is None:
-                gathered.send(channel, message, None)
-            else:
-                gathered.send(channel, message if shared else UNREAD, stored)
         if unit is not None:
+            unit.send(channels, message, shared, stored)
             return
         self._stop_if_ending()
+        unit = Unit(self.name)
+        unit.send(channels, message, shared, stored)
         if own:
-            gathered.save(self._changed_states())
-            self._submit(gathered, timeout_s)
+            unit.save(self._states.changed(self._values))
+            self._submit(unit, timeout_s)
             return
         with self._parker_of_this_thread() as parker:
-            self._submit_with(gathered, parker, self._deadline_s(timeout_s))
+            self._submit_with(unit, parker, self._deadline_s(timeout_s))
 
     def pass_on(self, channel: Channel, message: Any) -> bool:
         """Sends a message that is a unit of its own by the shortest way; False where that does not lead there. On any thread."""
@@ -343,11 +364,13 @@ class Life:
         if self._unit is None:
             self._put_down()
             self._save_if_changed()
+            self._received = 0
         entry, message = self._next_message(channel, self._deadline_s(timeout_s))
         if self._unit is None:
             self._unit = Unit(self.name)
             self._received_here = True
         self._unit.settles.append(entry)
+        self._received += 1
         return message
 
     def _next_message(self, channel: Channel, deadline_s: float | None) -> tuple[Entry, Any]:
@@ -361,8 +384,7 @@ class Life:
 
     def _next_entry(self, channel: Channel, deadline_s: float | None) -> Entry:
         while True:
-            timed = deadline_s is not None
-            entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1, timed=timed)
+            entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1)
             if entries is None:
                 raise StopRequested(f"{self.name} was asked to stop, and nothing is left to receive")
             if entries:
@@ -377,17 +399,18 @@ class Life:
         """Runs a hook as one unit of work."""
         unit = self._unit = Unit(self.name)
         hook()
-        unit.save(self._changed_states())
-        self._submit(unit, None)
+        self._submit_changed(unit)
         self._unit = None
 
+    def _submit_changed(self, unit: Unit) -> None:
+        """Makes a unit whole, with what has changed of the state; waits for room."""
+        unit.save(self._states.changed(self._values))
+        self._submit(unit, None)
+
     def _submit(self, unit: Unit, timeout_s: float | None) -> None:
-        """Makes a unit of the component's own thread whole; waits for room."""
         if not unit.is_empty:
             self._submit_with(unit, self.parker, self._deadline_s(timeout_s))
-            for name, stored in unit.states.items():
-                self._kept[name] = stored
-                self._values[name] = self.instance.__dict__[name]
+            self._states.saved(unit.states, self._values)
 
     def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
         journal, fence = self._journal, self.fence
@@ -402,16 +425,18 @@ class Life:
                 raise
             ticket = journal.submit(unit, fence, parker, mailbox)
 
+    def _save_if_changed(self) -> None:
+        self._submit_changed(Unit(self.name))
+
     def _close_if_open(self) -> None:
         """Ends the unit that a receive() had opened."""
         unit = self._unit
         if unit is not None and self._received_here:
-            unit.save(self._changed_states())
-            self._submit(unit, None)
+            self._submit_changed(unit)
             self._unit = self.current = None
             self._received_here = False
 
-    def _drop_unit(self) -> None:
+    def drop_unit(self) -> None:
         """Forgets the open unit: nothing of it was. What it received is still in hand."""
         self._unit = None
         self._received_here = False
@@ -420,42 +445,6 @@ class Life:
         """Gives back what is in hand, to be received again."""
         self._journal.put_down(self.mailbox, self.fence)
         self.current = None
-
-    def _flush(self) -> None:
-        if self._effectless:
-            count, self._effectless = self._effectless, 0
-            self._settled_at_s = self._clock.monotonic()
-            self._journal.settle_effectless(self.mailbox, self.fence, count)
-
-    # ------------------------------------------------------------------ state
-    def _restore_states(self) -> None:
-        """Sets every state to what the last whole unit left."""
-        mine = self.instance.__dict__
-        for name, codec in self._plan.state_codecs.items():
-            stored = self._kept.get(name)
-            if stored is None:
-                mine[name] = self._plan.node.declaration.states[name].first_value()
-                self._values.pop(name, None)
-            else:
-                mine[name] = self._values[name] = codec.decode(stored)
-
-    def _changed_states(self) -> dict[str, bytes]:
-        """The stored forms of the states that differ from those of the last whole unit."""
-        changed: dict[str, bytes] = {}
-        mine = self.instance.__dict__
-        for name, codec in self._plan.state_codecs.items():
-            value = mine[name]
-            if codec.immutable and name in self._values and value is self._values[name]:
-                continue
-            stored = codec.encode(value)
-            if stored != self._kept.get(name):
-                changed[name] = stored
-        return changed
-
-    def _save_if_changed(self) -> None:
-        unit = Unit(self.name)
-        unit.save(self._changed_states())
-        self._submit(unit, None)
 
     # ------------------------------------------------------------------ threads
     def _is_own_thread(self) -> bool:
@@ -480,7 +469,10 @@ class Life:
             self._journal.leave(self.fence, parker)
 
     def _stop_if_ending(self) -> None:
-        if self.fence.mode is Mode.ENDING:
+        mode = self.fence.mode
+        if mode is Mode.CUT:
+            raise StaleComponent(f"{self.name}, life {self.fence.epoch}: this life is over")
+        if mode is Mode.ENDING:
             raise StopRequested(f"{self.name} was asked to stop")
 
     def _deadline_s(self, timeout_s: float | None) -> float | None:

@@ -43,11 +43,13 @@ class Plan:
 
     Attributes:
         nodes: the plan of each component, by its name.
-        channels: all channels, by name.
+        channels: all channels, by name, in the order of the flow.
+        run_id: tells the messages of this run from those of others.
     """
 
     nodes: dict[str, NodePlan]
     channels: dict[str, Channel]
+    run_id: str
 
     @property
     def durable(self) -> bool:
@@ -61,14 +63,14 @@ class Plan:
         """The plan of a topology whose graph is sound, and every reason why something in it cannot be kept.
 
         Args:
-            run_id: makes the ids of messages that are not durable differ from those of other runs.
+            run_id: part of the ids of messages, because numbers that were given out just before a crash are given out again.
         """
         problems: list[str] = []
         channels: dict[str, Channel] = {}
-        for node in topology.nodes:
+        for node in topology.flow_order():
             for inbox in node.declaration.inboxes.values():
                 name = f"{node.name}.{inbox.name}"
-                channels[name] = _channel(name, len(channels), inbox, run_id, problems)
+                channels[name] = _channel(name, len(channels), node, inbox, run_id, problems)
         nodes = {}
         for node in topology.nodes:
             feeds = {
@@ -83,10 +85,10 @@ class Plan:
                 message_codecs={outbox: _first(channel.codec for channel in fed) for outbox, fed in feeds.items()},
                 state_codecs={name: codec for name, codec in states.items() if codec is not None},
             )
-        return cls(nodes, channels), problems
+        return cls(nodes, channels, run_id), problems
 
 
-def _channel(name: str, index: int, inbox: Inbox[Any], run_id: str, problems: list[str]) -> Channel:
+def _channel(name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, problems: list[str]) -> Channel:
     codec = None
     if inbox.durable:
         codec = _tried(lambda: codec_of(inbox.type), f"inbox {name} of {type_name(inbox.type)}", problems)
@@ -97,6 +99,7 @@ def _channel(name: str, index: int, inbox: Inbox[Any], run_id: str, problems: li
         overflow=inbox.overflow,
         retry=inbox.retry,
         codec=codec,
+        shared=node.replicas > 1,
         run_id=run_id,
     )
 

@@ -43,10 +43,12 @@ from minions.life.supervisor import Supervisor
 from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of, trace_of
 from minions.model.topology import Topology
+from minions.observe.observer import Observer
 
 __all__ = ["Options", "Runtime"]
 
-_LAST_COMMIT_TIMEOUT_S = 10.0
+_LEAST_TIME_FOR_LAST_COMMIT_S = 2.0
+_LAST_WORDS_TIMEOUT_S = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -80,16 +82,22 @@ class Runtime:
         clock: Clock,
         on_event: Callable[[events.Event], None],
     ) -> None:
-        """Args:
-        on_event: told of everything that happens, on the supervisor's thread (of what happens before it is started, on
-            the caller's).
+        """Makes the run; `start` begins it.
+
+        Args:
+            name: of the system.
+            topology: its graph, which is sound.
+            plan: what each component needs.
+            options: how it runs.
+            clock: the source of time.
+            on_event: told of everything that happens, in order, on the observer's thread; may be slow, and may raise.
         """
         self.name = name
         self.plan = plan
         self.journal = Journal(clock, durable=plan.durable)
         self._options = options
         self._clock = clock
-        self._watcher = on_event
+        self._observer = Observer(on_event, self._report_defect, f"{name}/observer")
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._writer: Writer | None = None
         self._supervisor = Supervisor(
@@ -125,8 +133,13 @@ class Runtime:
             CannotDecode: something in it is not what the classes say; nothing in it was changed.
         """
         self._when_ended = when_ended
-        if self.plan.durable:
-            self._open()
+        self._observer.start()
+        try:
+            if self.plan.durable:
+                self._open()
+        except BaseException:
+            self._observer.close(_LAST_WORDS_TIMEOUT_S)
+            raise
         self.journal.on_idle = lambda: self.post(commands.Idle())
         self._started = True
         self._supervisor.start()
@@ -146,6 +159,11 @@ class Runtime:
             self.stop("stopped")
             self._ended.wait()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self._started and not self._ended.is_set()
+
     def wait_until_up(self) -> bool:
         """Blocks until every component has started, or all is over; False in the latter case."""
         self._up.wait()
@@ -153,6 +171,8 @@ class Runtime:
 
     def wait_until_quiet(self, timeout_s: float | None = None) -> bool:
         """Blocks until nothing can happen any more, or all is over; False when that did not happen in time."""
+        self.post(commands.Idle())  # so that what was sent since the supervisor last looked counts
+        self.reach()
         return self._quiet.wait(timeout_s)
 
     def reach(self, timeout_s: float | None = None) -> bool:
@@ -178,7 +198,7 @@ class Runtime:
             writer.close()
             raise
         self._writer = writer
-        self._tell(
+        self._observer.post(
             events.StateOpened(
                 folder=str(self._options.folder),
                 resumed=not recovered.is_empty,
@@ -240,7 +260,7 @@ class Runtime:
                 self.journal.watch_idle(True)
                 self.post(commands.Idle())
             case Notify(event):
-                self._tell(event)
+                self._observer.post(event)
                 if isinstance(event, events.SystemStarted):
                     self._up.set()
             case Quieted(quiet):
@@ -266,7 +286,7 @@ class Runtime:
         try:
             thread.start()
         except RuntimeError as error:  # the machine gives no further thread
-            life.give_up(failed=False)
+            life.give_up()
             self.post(commands.Failed(component, epoch, "on_start", describe(error), ""))
 
     def _ask_to_stop(self, component: str, again: bool) -> None:
@@ -284,7 +304,7 @@ class Runtime:
             return
         try:
             instance.on_interrupt()
-        except Exception as error:  # noqa: BLE001 - reported
+        except BaseException as error:  # noqa: BLE001 - reported
             failed = events.ComponentFailed(
                 component=life.name,
                 epoch=life.fence.epoch,
@@ -300,16 +320,23 @@ class Runtime:
     def _abandon(self, component: str) -> None:
         thread = self._threads[component]
         stack = stack_of(thread.ident)
-        thread.life.give_up(failed=False)
-        self._tell(events.ComponentAbandoned(component, thread.life.fence.epoch, stack))
+        thread.life.give_up()
+        self._observer.post(events.ComponentAbandoned(component, thread.life.fence.epoch, stack))
 
     def _finish(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
         """Waits for the last threads and the last commit, and tells what is left."""
         for name, thread in self._threads.items():
             if name not in survivors:
                 thread.join(1.0)
-        if self._writer is not None and not self._writer.close(_LAST_COMMIT_TIMEOUT_S):
+        left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
+        if self._writer is not None and not self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S)):
             problems = (*problems, "the last units were not on disk in time; the next start goes on from before them")
+        self._say_that_all_is_over(reason, survivors, problems)
+
+    def _say_that_all_is_over(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
+        """Tells what is left, and wakes whoever waits for the end. A second call changes nothing."""
+        if self._ended.is_set():
+            return
         self.stopped = events.SystemStopped(
             reason="failed" if problems else reason,
             problems=problems,
@@ -317,7 +344,8 @@ class Runtime:
             left_messages=sum(channel.size for channel in self.plan.channels.values() if channel.durable),
             lost_messages=sum(channel.size for channel in self.plan.channels.values() if not channel.durable),
         )
-        self._tell(self.stopped)
+        self._observer.post(self.stopped)
+        self._observer.close(_LAST_WORDS_TIMEOUT_S)
         self._ended.set()
         self._up.set()
         self._quiet.set()
@@ -325,18 +353,16 @@ class Runtime:
 
     def _end_without_order(self, error: BaseException) -> None:
         """Ends everything although the supervisor has failed: nobody may act any more, and what was whole is committed."""
-        for thread in self._threads.values():
-            thread.life.give_up(failed=False)
-        alive = tuple(name for name, thread in self._threads.items() if thread.ident is not None)
         self._report_defect(error)
-        self._finish("failed", alive, (f"the supervisor failed: {describe(error)}",))
-
-    def _tell(self, event: events.Event) -> None:
-        """Tells whoever watches; that it raises is its own affair."""
+        alive: tuple[str, ...] = ()
+        problems = (f"the supervisor failed: {describe(error)}",)
         try:
-            self._watcher(event)
-        except Exception as error:  # noqa: BLE001 - reported
-            self._report_defect(error)
+            for thread in self._threads.values():
+                thread.life.give_up()
+            alive = tuple(name for name, thread in self._threads.items() if thread.ident is not None)
+            self._finish("failed", alive, problems)
+        finally:
+            self._say_that_all_is_over("failed", alive, problems)
 
     @staticmethod
     def _report_defect(error: BaseException) -> None:

@@ -237,6 +237,11 @@ class Supervision:
         self._can_drain = True
         self._problems: list[str] = []
 
+    @property
+    def stop_by_s(self) -> float:
+        """The end of the deadline of a stop that has begun, monotonic seconds."""
+        return self._stop_began_s + self._deadlines.abandon_s
+
     def handle(self, command: Command, now_s: float) -> list[Action]:
         """What follows from one command at the monotonic moment `now_s`."""
         if self._ended:
@@ -297,6 +302,12 @@ class Supervision:
             case commands.Finished():
                 self._move(status, Phase.FINISHED)
                 yield Notify(events.ComponentFinished(status.name, status.epoch))
+                if self._group_of[status.name].alive_above and self.stopping is None:
+                    self._problems.append(
+                        f"{status.name}.run() returned although components that send to it are at work, and they would wait "
+                        "for ever: loop until the inbox ends the loop"
+                    )
+                    self._begin_stop("failed", now_s)
             case commands.Stopped():
                 self._move(status, Phase.STOPPED)
                 yield Notify(events.ComponentStopped(status.name, status.epoch))
@@ -309,7 +320,7 @@ class Supervision:
             restart = status.node.restart
             status.failed_at = (*restart.recent(status.failed_at, now_s), now_s)
             delay_s = restart.verdict(status.failed_at, now_s, self._chance()).delay_s
-        is_over = failure.stop_system or self.stopping is not None or failure.where == "on_stop"
+        is_over = failure.stop_system or failure.where == "on_stop" or not self._may_come_back(status, now_s)
         gave_up = delay_s is None and not is_over
         if is_over:  # also for a source that had finished: it would begin all over again
             delay_s = None
@@ -336,6 +347,13 @@ class Supervision:
             self._problems.append(f"{status.name} failed in {failure.where}: {failure.error}")
         if gave_up or failure.stop_system:
             self._begin_stop("failed", now_s)
+
+    def _may_come_back(self, status: Status, now_s: float) -> bool:
+        """Whether a component that has failed gets another life: also while the system stops, to handle what was sent to it."""
+        if self.stopping is None:
+            return True
+        drains = self._can_drain and now_s - self._stop_began_s < self._deadlines.drain_s
+        return drains and not status.node.is_source and status.phase is not Phase.STOPPING
 
     # ------------------------------------------------------------------ what follows from where everybody is
     def _advance(self, now_s: float) -> Iterator[Action]:
@@ -413,7 +431,9 @@ class Supervision:
         self._stop_began_s = now_s
         self._to_start.clear()
         for status in self.statuses.values():
-            if status.phase in (Phase.WAITING, Phase.BACKOFF):
+            if status.phase is Phase.WAITING or (
+                status.phase is Phase.BACKOFF and not self._may_come_back(status, now_s)
+            ):
                 self._move(status, Phase.STOPPED)
         self._to_stop = [group for group in self._groups if group.is_source or not group.alive_above]
 
@@ -450,13 +470,15 @@ class Supervision:
             return False
         if passed_s >= self._deadlines.drain_s or not self._can_drain or group.is_source:
             return True
-        at_work = [status.name for status in group.members if status.phase.has_thread]
-        return not group.alive_above and (not at_work or self._is_quiet(at_work, False))
+        alive = [status.name for status in group.members if not status.phase.has_ended]
+        return not group.alive_above and (not alive or self._is_quiet(alive, False))
 
     def _ask(self, group: _Group, now_s: float) -> Iterator[Action]:
         group.asked = True
         for status in group.members:
-            if status.phase in (Phase.STARTING, Phase.RUNNING):
+            if status.phase is Phase.BACKOFF:
+                self._move(status, Phase.STOPPED)
+            elif status.phase in (Phase.STARTING, Phase.RUNNING):
                 self._move(status, Phase.STOPPING)
                 self._wake_at(status, now_s + self._deadlines.ask_again_s)
                 yield AskToStop(status.name)

@@ -1,6 +1,7 @@
 """The supervisor's thread: takes one command after the other, asks the supervision what follows, and has it done.
 
-`_lock` guards the commands that wait; everything else belongs to the thread.
+No lock: commands are handed over in a deque, whose `append` and `popleft` are atomic, so that even a signal handler may post
+one. Everything else belongs to the thread.
 """
 
 from __future__ import annotations
@@ -42,31 +43,44 @@ class Supervisor:
         self._on_defect = on_defect
         self._clock = clock
         self._parker = Parker()
-        self._lock = threading.Lock()
         self._waiting: deque[Command] = deque()
-        self._idle_waits = False  # guarded by the lock
+        self._idle_waits = False  # an Idle is among them; cleared before it is dealt with
         self._wake_at_s: float | None = None
         self._ended = False
+        self._over = False  # the thread takes no further command
         self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def post(self, command: Command) -> None:
-        """Hands a command over. Returns at once; safe to call from any thread."""
-        with self._lock:
-            if isinstance(command, Idle):
-                if self._idle_waits:
-                    return  # one look at all components serves for both
-                self._idle_waits = True
-            self._waiting.append(command)
+        """Hands a command over. Returns at once; safe to call from any thread, and from a signal handler."""
+        if isinstance(command, Idle):
+            if self._idle_waits:
+                return  # the look at all components that is still to come serves for both
+            self._idle_waits = True
+        self._waiting.append(command)
         self._parker.unpark()
+        if self._over:
+            self._answer_the_late()
 
     def _drive(self) -> None:
         try:
             self._serve()
         except BaseException as error:  # noqa: BLE001 - reported: without a supervisor everything has to end
             self._on_defect(error)
+        self._over = True
+        self._answer_the_late()
+
+    def _answer_the_late(self) -> None:
+        """Nobody waits in vain for a supervisor that has ended."""
+        while self._waiting:
+            try:
+                command = self._waiting.popleft()
+            except IndexError:
+                return  # another late one was faster
+            if isinstance(command, Reached):
+                command.callback()
 
     def _serve(self) -> None:
         while not self._ended:
@@ -90,12 +104,11 @@ class Supervisor:
 
     def _next(self) -> Command:
         while True:
-            with self._lock:
-                if self._waiting:
-                    command = self._waiting.popleft()
-                    if isinstance(command, Idle):
-                        self._idle_waits = False
-                    return command
+            if self._waiting:
+                command = self._waiting.popleft()
+                if isinstance(command, Idle):
+                    self._idle_waits = False
+                return command
             due_s = self._wake_at_s
             if due_s is not None and self._clock.monotonic() >= due_s:
                 self._wake_at_s = None

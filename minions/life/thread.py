@@ -9,7 +9,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
+
 from minions.errors import StaleComponent, StopRequested, StoreError
+from minions.fence import Mode
+from minions.flow.channel import Entry
 from minions.flow.journal import Journal
 from minions.life.commands import Command, Failed, Finished, Started, Stopped
 from minions.life.life import Life
@@ -49,20 +53,24 @@ class ComponentThread:
         return self._thread.ident if self._thread.is_alive() else None
 
     def join(self, timeout_s: float) -> None:
-        """Waits for the thread to end, at most that long."""
-        self._thread.join(timeout_s)
+        """Waits for the thread to end, at most that long; returns at once when it has never started."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     # ------------------------------------------------------------------ on the thread
     def _drive(self) -> None:
         life = self.life
         _name_os_thread(life.name)
+        failed: Entry | None = None
         try:
             report = self._live(life)
-        except StaleComponent:
-            return  # abandoned: another life has its place, and nobody waits for word of this one
         except BaseException as error:  # noqa: BLE001 - reported: the supervisor decides
-            report = self._report_failure(life, error)
-        life.give_up(failed=isinstance(report, Failed) and bool(report.attempt) and not report.set_aside)
+            if isinstance(error, StaleComponent) and life.fence.mode is Mode.CUT:
+                life.forget()
+                return  # abandoned: another life has its place, and nobody waits for word of this one
+            report, failed = self._last_word(life, error)
+        life.give_up(failed=failed)
+        life.forget()
         self._post(report)
 
     def _live(self, life: Life) -> Command:
@@ -72,44 +80,50 @@ class ComponentThread:
             self._post(Started(name, epoch))
             if life.running or not life.is_source:
                 life.work()
+            finished = life.running
+            life.end()
         except StopRequested:
             if life.running:
                 raise  # nobody has asked it to stop: user code has raised this itself, and that is a failure
-            if life.has_begun:
+            if life.has_begun and not life.is_ending:
                 life.end(interrupted=True)
             return Stopped(name, epoch)
-        finished = life.running
-        life.end()
         return Finished(name, epoch) if finished else Stopped(name, epoch)
 
-    def _report_failure(self, life: Life, error: BaseException) -> Failed:
-        """What the supervisor is told of a failure; the message in work is set aside here when it has had its attempts."""
-        entry = None if isinstance(error, StoreError) else life.current
-        trace = trace_of(error)
-        where, attempt, answer, message_id = life.where, 0, "again", ""
-        if entry is not None:
-            channel = entry[0]
-            message_id = life.message_id
-            attempt = self._journal.attempts(entry) + 1
-            answer = channel.retry.answer(attempt)
-            try:
-                life.flush()
-                if answer in ("dead_letter", "skip"):
-                    life.set_aside(entry, attempt, error, trace, keep=answer == "dead_letter")
-            except (StaleComponent, StopRequested, StoreError):
-                answer = "again"  # it could not be settled: it stays where it is, for the next life or the next start
-        return Failed(
-            component=life.name,
-            epoch=life.fence.epoch,
-            where=where,
-            error=describe(error),
-            traceback=trace,
-            message_id=message_id,
-            attempt=attempt,
-            retry_delay_s=entry[0].retry.backoff.delay_s(attempt) if entry is not None and answer == "again" else 0.0,
-            set_aside=answer in ("dead_letter", "skip"),
-            stop_system=answer == "stop" or isinstance(error, StoreError),
-        )
+    def _last_word(self, life: Life, error: BaseException) -> tuple[Failed, Entry | None]:
+        """What is reported of a failure, come what may: a thread that ended without a word would be waited for for ever."""
+        try:
+            return self._failure(life, error)
+        except BaseException as second:  # noqa: BLE001 - reported
+            return Failed(life.name, life.fence.epoch, life.where, describe(second), trace_of(second)), None
+
+    def _failure(self, life: Life, error: BaseException) -> tuple[Failed, Entry | None]:
+        """What the supervisor is told of a failure, and the message that has failed and is to be tried again."""
+        where, trace = life.where, trace_of(error)
+        failure = Failed(life.name, life.fence.epoch, where, describe(error), trace)
+        if isinstance(error, StoreError):
+            return attrs.evolve(failure, stop_system=True), None
+        life.flush()
+        entry = life.blamed
+        if entry is None:
+            return failure, None
+        retry = entry[0].retry
+        attempt = self._journal.attempts(entry) + 1
+        answer = retry.answer(attempt)
+        failure = attrs.evolve(failure, message_id=life.message_id, attempt=attempt)
+        if answer in ("dead_letter", "skip") and self._set_aside(life, entry, attempt, error, trace, answer):
+            return failure, None
+        delay_s = retry.backoff.delay_s(attempt) if answer == "again" else 0.0
+        return attrs.evolve(failure, retry_delay_s=delay_s, stop_system=answer == "stop"), entry
+
+    def _set_aside(self, life: Life, entry: Entry, attempt: int, error: BaseException, trace: str, answer: str) -> bool:
+        """Sets a message aside; False when that cannot be kept either, then it stays where it is."""
+        life.drop_unit()
+        try:
+            life.set_aside(entry, attempt, error, trace, keep=answer == "dead_letter")
+        except (StaleComponent, StopRequested, StoreError):
+            return False
+        return True
 
 
 def _name_os_thread(name: str) -> None:

@@ -17,7 +17,10 @@ _OURS = (str(Path(__file__).parent), str(threading.__file__))
 
 def describe(error: BaseException) -> str:
     """Type and text of an error, one line."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - the error's own way of describing itself; that it has none is said
+        text = "<it cannot be described>"
     name = type(error).__name__
     if not text:
         return name
@@ -29,7 +32,10 @@ def trace_of(error: BaseException) -> str:
     trace: TracebackType | None = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+    except Exception:  # noqa: BLE001 - as above
+        return "".join(traceback.format_tb(trace or error.__traceback__)) + describe(error)
 
 
 def stack_of(ident: int | None) -> str:

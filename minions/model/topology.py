@@ -118,6 +118,23 @@ class Topology:
         """
         return list(_components({id(node): [id(c) for c in self.consumers(node)] for node in self.nodes}, self.nodes))
 
+    def flow_order(self) -> list[Node]:
+        """All components, each before those whose inboxes can make it wait."""
+        groups = list(_components(self._blocking(), self.nodes))
+        return [node for group in reversed(groups) for node in group]
+
+    def _blocking(self) -> dict[int, list[int]]:
+        """For each component, those whose inboxes can make it wait; by the identity of the node."""
+        return {
+            id(node): [
+                id(receiver)
+                for outbox in node.declaration.outboxes
+                for receiver, inbox in self.fed_by(node, outbox)
+                if receiver.declaration.inboxes[inbox].overflow == "block"
+            ]
+            for node in self.nodes
+        }
+
     # ------------------------------------------------------------------ problems
     def problems(self) -> list[str]:
         """Everything that keeps this graph from running, each with component, port and remedy."""
@@ -201,14 +218,7 @@ class Topology:
 
     def _cycle_problems(self) -> Iterator[str]:
         """A cycle in which every inbox blocks its senders ends in a deadlock as soon as all are full at once."""
-        blocking: dict[int, list[int]] = {}
-        for node in self.nodes:
-            blocking[id(node)] = [
-                id(receiver)
-                for outbox in node.declaration.outboxes
-                for receiver, inbox in self.fed_by(node, outbox)
-                if receiver.declaration.inboxes[inbox].overflow == "block"
-            ]
+        blocking = self._blocking()
         by_id = {id(node): node for node in self.nodes}
         for group in _components(blocking, self.nodes):
             if len(group) > 1 or id(group[0]) in blocking[id(group[0])]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from minions.clock import Parkable
 from minions.flow.acks import AckSet
-from minions.flow.channel import UNREAD, Channel, Ticket, Wakes
+from minions.flow.channel import UNREAD, Channel, Entry, Ticket, Wakes
 from minions.flow.codec import codec_of
 
 LATER_S = 1.0  # after everybody in line has lost patience
@@ -31,7 +32,7 @@ class Reader:
     def __init__(self, only: Channel | None = None) -> None:
         self.parker: Parkable = Bell()
         self.asleep = True
-        self.idle = True
+        self.in_hand: deque[Entry] = deque()
         self.only = only
 
 
@@ -222,11 +223,14 @@ class TestOverflow:
         assert waiting(it) == [1, 2]
         assert (it.size, it.dropped, it.next_sequence) == (2, 1, 3)
 
-    def test_drops_the_newest_where_all_others_are_in_work(self) -> None:
-        it = filled(channel(2, overflow="drop_oldest"), 2)
-        it.queue.clear()
-        assert not it.make_room_locked()
-        assert (it.size, it.dropped) == (2, 1)
+    @pytest.mark.parametrize(("overflow", "goes_in"), [("drop_oldest", True), ("drop_newest", False)])
+    def test_bounds_what_waits_where_the_oldest_go_and_all_there_is_where_the_newest_do(
+        self, overflow: Any, goes_in: bool
+    ) -> None:
+        it = filled(channel(2, overflow=overflow), 2)
+        it.queue.clear()  # they are in work
+        assert it.make_room_locked() is goes_in
+        assert (it.size, it.dropped) == (2 + goes_in, not goes_in)
 
     def test_drops_nothing_while_there_is_room(self) -> None:
         it = filled(channel(3, overflow="drop_oldest"), 2)
@@ -242,7 +246,6 @@ class TestMessages:
         assert [it.deliver_locked(message, None, wakes) for message in "abc"] == [1, 2, 3]
         assert wakes == [first.parker, second.parker]
         assert not first.asleep
-        assert not first.idle
         assert list(it.queue) == [(it, 1, "a", None), (it, 2, "b", None), (it, 3, "c", None)]
 
     def test_wake_only_who_would_take_them(self) -> None:
@@ -255,8 +258,12 @@ class TestMessages:
         assert wakes == [here.parker]
         assert elsewhere.asleep
 
-    def test_have_an_id_that_is_the_same_after_a_crash_where_they_are_durable(self) -> None:
-        assert channel(codec=codec_of(int), run_id="r").message_id(7) == "c.in-7"
+    def test_have_an_id_of_the_run_that_sent_them_first_which_is_the_same_after_a_crash(self) -> None:
+        it = channel(codec=codec_of(int), run_id="r2")
+        it.restore(9, AckSet(3), [(4, b"4")], [(4, "r0"), (6, "r1")])
+        assert [it.message_id(number) for number in (4, 5, 6, 8, 9, 20)] == [
+            *("c.in-r0-4", "c.in-r0-5", "c.in-r1-6", "c.in-r1-8", "c.in-r2-9", "c.in-r2-20")
+        ]
         assert channel(run_id="r").message_id(7) == "c.in-r-7"
 
     def test_are_given_back_to_the_front_in_order(self) -> None:

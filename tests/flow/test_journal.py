@@ -80,7 +80,7 @@ class Life:
     def unit(self, *sends: tuple[Channel, int], settles: list[Entry] | None = None, **states: bytes) -> Unit:
         unit = Unit(self.name)
         for channel, message in sends:
-            unit.send(channel, message, INT.encode(message) if channel.durable else None)
+            unit.send((channel,), message, True, INT.encode(message) if channel.durable else None)
         unit.settles += settles or []
         unit.save(states)
         return unit
@@ -266,11 +266,11 @@ class TestAUnit:
         monkeypatch.setattr(unit_module, "MOST_MESSAGES", 3)
         unit = rig.life("s").unit(*((a, n) for n in range(3)))
         with pytest.raises(UnitTooLarge, match=r"^s: one unit of work sends more than 3 messages"):
-            unit.send(a, 4, b"4")
+            unit.send((a,), 4, True, b"4")
         monkeypatch.setattr(unit_module, "MOST_BYTES", 10)
         with pytest.raises(UnitTooLarge):
-            Unit("s").send(a, 4, bytes(11))
-        Unit("s").send(a, 4, bytes(10))
+            Unit("s").send((a,), 4, True, bytes(11))
+        Unit("s").send((a,), 4, True, bytes(10))
 
     def test_that_is_empty_says_so(self) -> None:
         assert Unit("s").is_empty
@@ -509,17 +509,11 @@ class TestReading:
         a = rig.channel("a.in", capacity=5)
         sender, reader = rig.life("s"), rig.life("r", a)
         assert reader.take() == []
-        assert (reader.mailbox.asleep, reader.mailbox.idle) == (True, True)
+        asleep = [reader.mailbox.asleep]
         sender.send((a, 1), (a, 2))
         assert reader.rang()
-        assert (reader.mailbox.asleep, reader.mailbox.idle) == (False, False)
+        assert [*asleep, reader.mailbox.asleep] == [True, False]
         assert reader.take_numbers() == [1, 2]
-
-    def test_is_not_idle_where_it_sleeps_for_some_time_only(self, rig: Rig) -> None:
-        reader = rig.life("r", rig.channel("a.in"))
-        assert reader.take(timed=True) == []
-        assert reader.mailbox.asleep
-        assert not reader.mailbox.idle
 
     def test_is_not_asleep_when_it_found_something_by_itself(self, rig: Rig) -> None:
         a = rig.channel("a.in", capacity=5)
@@ -564,7 +558,7 @@ class TestReading:
     def test_passes_a_wake_up_on_when_it_stays_awake(self, rig: Rig) -> None:
         a = rig.channel("a.in")
         sender, one, other = rig.life("s"), rig.life("r#0", a), rig.life("r#1", a)
-        assert one.take(timed=True) == other.take() == []
+        assert one.take() == other.take() == []
         sender.send((a, 1))
         assert one.rang()
         rig.journal.stay_awake(one.mailbox)
@@ -577,7 +571,6 @@ class TestReading:
         rig.journal.on_idle = lambda: announced.append(rig.journal.lock.locked())
         reader.take()
         rig.journal.watch_idle(True)
-        reader.take(timed=True)
         assert announced == []
         reader.take()
         assert announced == [False]
@@ -615,14 +608,13 @@ class TestReading:
 
     def test_puts_down_what_it_has_in_hand(self, rig: Rig) -> None:
         a = rig.channel("a.in", capacity=5)
-        sender, reader, other = rig.life("s"), rig.life("r", a), rig.life("o")
+        sender, reader = rig.life("s"), rig.life("r", a)
         sender.send((a, 1), (a, 2), (a, 3))
-        first = reader.taken()[0]
-        rig.journal.put_down(reader.mailbox, reader.fence, but=first)
-        assert list(reader.mailbox.in_hand) == [first]
-        assert reader.take_numbers() == [2, 3]
+        reader.take()
+        rig.journal.put_down(reader.mailbox, reader.fence)
+        assert not reader.mailbox.in_hand
+        assert reader.take_numbers() == [1, 2, 3]
         assert a.size == 3
-        del other
 
     def test_settles_without_effect_what_is_not_durable(self, rig: Rig) -> None:
         a = rig.channel("a.in", capacity=3, durable=False)
@@ -906,7 +898,9 @@ class Simulation:
         monkeypatch.setattr(journal_module, "_MOST_UNSAVED_UNITS", self.chance.choice([1, 3, 1_000]))
         self.time = Time()
         self.journal = Journal(self.time, durable=True)
-        self.work = [Channel(f"work.{n}", n, capacity=self.chance.randint(1, 4), codec=INT) for n in range(2)]
+        self.work = [
+            Channel(f"work.{n}", n, capacity=self.chance.randint(1, 4), codec=INT, shared=True) for n in range(2)
+        ]
         self.done = Channel("done.in", 2, capacity=self.chance.randint(1, 70), codec=INT)
         self.channels = [*self.work, self.done]
         self.ledger = Ledger(dict.fromkeys([channel.name for channel in self.channels], "int"))
@@ -1107,8 +1101,12 @@ class Simulation:
 def test_whatever_the_order_of_the_steps_nothing_is_lost_doubled_or_slept_through(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stale = 0
     for seed in range(block * 20, block * 20 + 20):
-        Simulation(seed, monkeypatch).run()
+        simulation = Simulation(seed, monkeypatch)
+        simulation.run()
+        stale += simulation.stale
+    assert stale > 20, "hardly a life was cut"
 
 
 # ------------------------------------------------------------------ with real threads
@@ -1136,18 +1134,17 @@ class Crowd:
     """Senders and readers on threads of their own over one journal; readers are cut and replaced while they work."""
 
     SENDERS = 4
-    MESSAGES = 150
+    MESSAGES = 300
 
     def __init__(self, seed: int, capacity: int, *, replicas: int) -> None:
         self.chance = random.Random(seed)
         self.clock: Clock = SystemClock()
         self.journal = Journal(self.clock, durable=True)
-        self.channels = [Channel(f"{n}.in", n, capacity=capacity, codec=INT) for n in range(2)]
+        self.channels = [Channel(f"{n}.in", n, capacity=capacity, codec=INT, shared=replicas > 1) for n in range(2)]
         self.replicas = replicas
         self.handled: list[tuple[str, int, int]] = []  # channel, sequence, message; append is atomic
         self.errors: list[BaseException] = []
-        self.progress = Parker()
-        self.to_do = threading.Semaphore(0)
+        self.done = threading.Semaphore(0)  # released for each message that was handled
         self.threads: list[threading.Thread] = []
         self.readers: dict[str, tuple[Mailbox, Fence]] = {}
         self.epoch = 0
@@ -1160,7 +1157,6 @@ class Crowd:
                 return
             except BaseException as error:  # noqa: BLE001 - told by the test
                 self.errors.append(error)
-                self.progress.unpark()
 
         thread = threading.Thread(target=guarded, daemon=True)
         self.threads.append(thread)
@@ -1189,7 +1185,7 @@ class Crowd:
             unit = Unit(f"sender{number}")
             for message in range(sent, min(self.MESSAGES, sent + chance.choice([1, 1, 2]))):
                 channel = self.channels[message % 2]
-                unit.send(channel, number * 1_000 + message, b"%d" % (number * 1_000 + message))
+                unit.send((channel,), number * 1_000 + message, True, b"%d" % (number * 1_000 + message))
             try:
                 self.submit(unit, fence, parker, None, chance.choice([None, 0.0, 0.0005]))
             except InboxFull:
@@ -1214,15 +1210,14 @@ class Crowd:
             for entry in entries:
                 channel, sequence, _, stored = entry
                 last = int(self.journal.stored_states(name).get(channel.name, b"0"))
-                assert self.replicas > 1 or sequence > last, "out of order"
                 unit = Unit(name)
                 unit.settles.append(entry)
                 unit.save({channel.name: b"%d" % sequence})
                 self.submit(unit, fence, parker, mailbox, None)
+                # Only now: a life that was cut may read what its successor has handled, and learns of it when it submits.
+                assert self.replicas > 1 or sequence > last, "out of order"
                 self.handled.append((channel.name, sequence, int(stored or b"")))
-                if sequence % 20 == 0:
-                    self.progress.unpark()
-                self.to_do.release()
+                self.done.release()
 
     def write(self) -> None:
         parker = Parker()
@@ -1242,13 +1237,13 @@ class Crowd:
             self.begin_reader(name)
         for number in range(self.SENDERS):
             self.start(self.send, number)
+        work = self.SENDERS * self.MESSAGES
         for _ in range(cuts):
-            self.progress.park(10)
+            self.await_handled(work // (cuts + 1))
             name = self.chance.choice(names)
             self.journal.end_life(*self.readers[name])
             self.begin_reader(name)
-        for _ in range(self.SENDERS * self.MESSAGES):
-            assert self.to_do.acquire(timeout=20), self.situation()
+        self.await_handled(work - cuts * (work // (cuts + 1)))
         for _, fence in self.readers.values():
             self.journal.advance(fence, Mode.STOPPING)
         self.journal.close()
@@ -1256,6 +1251,10 @@ class Crowd:
             thread.join(20)
             assert not thread.is_alive(), self.situation()
         assert not writer.is_alive()
+
+    def await_handled(self, count: int) -> None:
+        for _ in range(count):
+            assert self.done.acquire(timeout=20), self.situation()
 
     def situation(self) -> str:
         sizes = [(channel.size, len(channel.queue), len(channel.line)) for channel in self.channels]

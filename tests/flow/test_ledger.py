@@ -115,7 +115,7 @@ class Commits(RuleBasedStateMachine):
     def no_row_is_kept_for_nothing(self) -> None:
         for key, body in self.store.rows(rows.CHANNELS):
             name = key.split("/")[1]
-            assert {number for number, _ in rows.messages_of(key, body)[1]} & set(self.on_disk[name]), key
+            assert {number for number, _ in rows.messages_of(key, body)[2]} & set(self.on_disk[name]), key
 
 
 TestCommits = Commits.TestCase
@@ -132,7 +132,7 @@ def sent(ledger: Ledger, *sizes: int) -> tuple[Channel, Change]:
 
 def message_rows(change: Change) -> list[list[int]]:
     return [
-        [number for number, _ in rows.messages_of(key, body)[1]]
+        [number for number, _ in rows.messages_of(key, body)[2]]
         for key, body in change.puts
         if key.startswith(rows.CHANNELS)
     ]
@@ -201,8 +201,8 @@ def test_an_empty_store_leaves_nothing() -> None:
 
 def test_the_types_of_what_waits_are_told() -> None:
     store = Rows()
-    store[rows.channel_key("a.in", 1)] = rows.messages_body("Old", [(1, b"1")])
-    store[rows.channel_key("a.in", 2)] = rows.messages_body("New", [(2, b"2"), (4, b"4")])
+    store[rows.channel_key("a.in", 1)] = rows.messages_body("Old", "r1", [(1, b"1")])
+    store[rows.channel_key("a.in", 2)] = rows.messages_body("New", "r2", [(2, b"2"), (4, b"4")])
     recovered = Ledger(TYPES).recover(store).channels["a.in"]
     assert recovered.types == {"Old", "New"}
     assert recovered.next_sequence == 5

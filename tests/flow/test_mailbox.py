@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minions.flow.channel import Channel, Entry, Wakes
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 
@@ -18,8 +20,8 @@ def mailbox_of(*channels: Channel) -> Mailbox:
     return mailbox
 
 
-def channel(name: str, messages: int = 0) -> Channel:
-    made = Channel(name, 0, capacity=10_000)
+def channel(name: str, messages: int = 0, **options: Any) -> Channel:
+    made = Channel(name, 0, capacity=10_000, **options)
     for number in range(messages):
         made.deliver_locked(number, None, [])
     return made
@@ -57,11 +59,15 @@ def test_takes_from_one_inbox_only_where_that_is_asked_for() -> None:
 
 
 def test_takes_one_at_a_time_from_an_inbox_that_it_shares() -> None:
-    shared = channel("a", 3)
+    shared = channel("a", 3, shared=True)
     one, other = mailbox_of(shared), mailbox_of(shared)
     assert numbers(one.take_locked()) == [("a", 1)]
     assert numbers(other.take_locked()) == [("a", 2)]
     assert numbers(one.take_locked()) == [("a", 3)]
+
+
+def test_takes_one_at_a_time_from_an_inbox_that_drops() -> None:
+    assert numbers(mailbox_of(channel("a", 3, overflow="drop_oldest")).take_locked()) == [("a", 1)]
 
 
 def test_puts_down_what_is_in_hand_in_the_order_in_which_it_came() -> None:
@@ -87,14 +93,13 @@ def test_may_keep_one_in_hand() -> None:
 def test_passes_a_wake_up_on_that_it_will_not_use() -> None:
     shared = channel("a")
     one, other = mailbox_of(shared), mailbox_of(shared)
-    one.asleep = one.idle = other.asleep = True
+    one.asleep = other.asleep = True
     wakes: Wakes = []
     shared.deliver_locked("message", None, wakes)
     assert wakes == [one.parker]
     one.put_down_locked(wakes)
     assert wakes == [one.parker, other.parker]
     assert not one.asleep
-    assert not one.idle
     assert not other.asleep
 
 

@@ -26,7 +26,7 @@ def test_states_come_back(states: dict[str, bytes]) -> None:
 
 @given(NAMES, st.lists(st.tuples(NUMBERS, STORED), min_size=1, max_size=5))
 def test_messages_come_back(type_name: str, messages: list[tuple[int, bytes]]) -> None:
-    assert rows.messages_of("k", rows.messages_body(type_name, messages)) == (type_name, messages)
+    assert rows.messages_of("k", rows.messages_body(type_name, "run", messages)) == (type_name, "run", messages)
 
 
 @given(NUMBERS, st.lists(st.tuples(NUMBERS, NUMBERS), max_size=5).map(tuple))
@@ -89,7 +89,7 @@ def test_a_body_that_was_not_written_here_is_told_and_never_crashes(
     ("read", "body"),
     [
         (rows.states_of, rows.states_body({"a": b"12345"})),
-        (rows.messages_of, rows.messages_body("int", [(1, b"12345"), (2, b"67")])),
+        (rows.messages_of, rows.messages_body("int", "run", [(1, b"12345"), (2, b"67")])),
         (DeadLetter.of, DeadLetter("a.b", "a.b-1", "int", b"1", 3, "E: no", "Traceback", 1.0).body()),
         (rows.acks_of, json.dumps({"low": 3, "above": [[5, 6]]}).encode()),
     ],
@@ -107,4 +107,4 @@ def test_a_body_that_was_cut_short_is_told(read: Callable[[str, bytes], object],
 
 def test_a_row_without_messages_is_told() -> None:
     with pytest.raises(StoreDamaged):
-        rows.messages_of("k", rows.messages_body("int", []))
+        rows.messages_of("k", rows.messages_body("int", "run", []))

@@ -84,7 +84,7 @@ class Rig:
 
     def unit(self, message: int) -> Unit:
         unit = Unit("a")
-        unit.send(self.channel, message, INT.encode(message))
+        unit.send((self.channel,), message, True, INT.encode(message))
         unit.save({"count": INT.encode(message)})
         return unit
 

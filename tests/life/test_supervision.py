@@ -280,7 +280,7 @@ def test_after_a_message_was_set_aside_the_next_life_begins_at_once() -> None:
     bench = Bench({"source": ["worker"], "worker": []})
     bench.bring_up()
 
-    actions = bench.tell(Failed("worker", 1, "handle", "E", "T", message_id="m", attempt=3, set_aside=True))
+    actions = bench.tell(Failed("worker", 1, "handle", "E", "T", message_id="m", attempt=3))
 
     assert doings(actions) == [Launch("worker", 2)]
 

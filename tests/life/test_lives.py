@@ -1,0 +1,518 @@
+"""The supervisor's thread and the lives that it begins: timing of restarts, stuck threads, damage, and what hangs on it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from minions import (
+    Backoff,
+    CannotDecode,
+    Component,
+    Inbox,
+    Outbox,
+    Restart,
+    Retry,
+    State,
+    StoreTooNew,
+    System,
+    events,
+)
+from minions.testing import FakeClock
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, dead_letters
+
+
+class Kept(Component):
+    """Keeps what it gets."""
+
+    numbers = Inbox(Number)
+    values = State(list[int])
+
+    @numbers.handler
+    def keep(self, number: Number) -> None:
+        self.values.append(number.value)
+
+
+class One(Component):
+    """Sends one number, once."""
+
+    value: int = 1
+    out = Outbox(Number)
+    done = State(bool)
+
+    def run(self) -> None:
+        with self.unit():
+            if not self.done:
+                self.out.send(Number(self.value))
+            self.done = True
+
+
+# Timing ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_component_comes_back_exactly_after_its_backoff(system: System, start: Start) -> None:
+    clock, lives = FakeClock(), Log()
+
+    class Failing(Component):
+        def run(self) -> None:
+            lives.add(clock.monotonic())
+            raise ValueError("again")
+
+    backoff = Backoff(initial_s=1.0, factor=3.0, longest_s=8.0, jitter_ratio=0.0)
+    system.add(Failing(), restart=Restart(failures=4, backoff=backoff))
+    run = start(system, clock=clock, forever=False)
+
+    for count, wait_s in enumerate([1.0, 3.0, 8.0, 8.0], 1):
+        run.wait_for(events.ComponentFailed, count)
+        assert clock.wait_for_waiters() == (wait_s,)
+        clock.advance(seconds=wait_s / 2)
+        run.reach()
+        assert len(lives.entries) == count, "not before its time"
+        clock.advance(seconds=wait_s / 2)
+        lives.wait_for_count(count + 1)
+    assert run.ended().reason == "failed"
+    assert [moment - 1_000.0 for moment in lives.entries] == [0.0, 1.0, 4.0, 12.0, 20.0]
+
+
+def test_a_message_is_tried_again_exactly_after_its_backoff(system: System, start: Start) -> None:
+    clock, tries = FakeClock(), Log()
+
+    class Failing(Component):
+        numbers = Inbox(
+            Number, retry=Retry(attempts=3, backoff=Backoff(initial_s=2.0, factor=5.0, jitter_ratio=0.0))
+        )
+
+        @numbers.handler
+        def handle(self, number: Number) -> None:
+            tries.add(clock.monotonic())
+            raise ValueError("again")
+
+    one, failing = system.add(One()), system.add(Failing())
+    system.connect(one.out, failing.numbers)
+    run = start(system, clock=clock, forever=False)
+    for count, wait_s in enumerate([2.0, 10.0], 1):
+        run.wait_for(events.ComponentFailed, count)
+        assert clock.wait_for_waiters() == (wait_s,)
+        clock.advance(seconds=wait_s)
+    run.ended()
+    assert [moment - 1_000.0 for moment in tries.entries] == [0.0, 2.0, 12.0]
+
+
+# Threads that do not end ----------------------------------------------------------------------------------------------
+
+
+def test_a_thread_that_does_not_end_is_asked_again_then_abandoned_and_can_do_nothing_any_more(
+    new_system: Callable[[], System], start: Start
+) -> None:
+    clock, gate, after, interrupted = FakeClock(), Gate(), Log(), threading.Event()
+    system = new_system()
+
+    class Stuck(Component):
+        out = Outbox(Number)
+        sent = State(int)
+
+        def run(self) -> None:
+            self.out.send(Number(1))
+            gate.pass_through()  # deaf to everything
+            for act in (lambda: self.out.send(Number(2)), self.commit, lambda: self.unit().__enter__()):
+                try:
+                    act()
+                except BaseException as error:
+                    after.add(type(error).__name__)
+            self.sent = 99
+
+        def on_interrupt(self) -> None:
+            interrupted.set()
+
+    stuck, kept = system.add(Stuck()), system.add(Kept())
+    system.connect(stuck.out, kept.numbers)
+    run = start(system, clock=clock, stop_timeout_s=10.0)
+    gate.wait_reached()
+    run.runtime.stop("stopped")
+    run.reach()
+    clock.advance(seconds=2.0)
+    assert interrupted.wait(PATIENCE_S)
+    clock.advance(seconds=4.0)  # the time for draining is over: the rest stops
+    run.wait_for(events.ComponentStopped)
+    clock.advance(seconds=4.0)
+
+    stopped = run.ended()
+    assert stopped.survivors == ("stuck",)
+    assert stopped.problems == ("stuck did not stop in time, its thread was abandoned",)
+    [abandoned] = run.all(events.ComponentAbandoned)
+    assert abandoned.component == "stuck"
+    assert "gate.pass_through()  # deaf to everything" in abandoned.stack
+    assert "minions/life" not in abandoned.stack.splitlines()[0]
+    gate.open()
+    assert after.wait_for_count(2)[:2] == ["StaleComponent", "StaleComponent"]
+    assert (kept.values, stuck.sent) == ([1], 0)
+
+
+def test_an_interrupt_that_raises_is_told_and_one_that_hangs_holds_nothing_up(system: System, start: Start) -> None:
+    clock, gate = FakeClock(), Gate()
+
+    class Raising(Component):
+        def run(self) -> None:
+            gate.pass_through()
+
+        def on_interrupt(self) -> None:
+            raise OSError("no socket")
+
+    class Hanging(Component):
+        def run(self) -> None:
+            gate.pass_through()
+
+        def on_interrupt(self) -> None:
+            gate.pass_through()
+
+    system.add(Raising())
+    system.add(Hanging())
+    run = start(system, clock=clock, stop_timeout_s=10.0)
+    gate.wait_reached()
+    gate.wait_reached()
+    run.runtime.stop("stopped")
+    run.reach()
+    clock.advance(seconds=2.0)
+    [failed] = run.wait_for(events.ComponentFailed)
+    assert (failed.component, failed.where, failed.error) == ("raising", "on_interrupt", "OSError: no socket")
+    gate.wait_reached()
+    clock.advance(seconds=8.0)
+    assert set(run.ended().survivors) == {"raising", "hanging"}
+    gate.open()
+
+
+def test_a_machine_without_threads_is_a_failure_to_start(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "test/kept":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    one, kept = system.add(One()), system.add(Kept(), restart=Restart(failures=2, backoff=Backoff(initial_s=0.0)))
+    system.connect(one.out, kept.numbers)
+
+    stopped = start(system, forever=False).ended()
+
+    assert stopped.problems == ("kept failed in on_start: RuntimeError: can't start new thread",)
+
+
+# The supervisor itself ------------------------------------------------------------------------------------------------
+
+
+def test_a_defect_of_the_supervisor_ends_everything_and_is_told(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported = Log()
+    monkeypatch.setattr(threading, "excepthook", lambda report: reported.add(report.exc_value))
+
+    class Waiting(Component):
+        def run(self) -> None:
+            self.sleep(1e6)
+
+    system.add(Waiting())
+    run = start(system).up()
+    monkeypatch.setattr(run.runtime._supervisor.supervision, "handle", lambda command, now_s: 1 / 0)
+    run.runtime.stop("stopped")
+
+    stopped = run.ended()
+    assert stopped.problems == ("the supervisor failed: ZeroDivisionError: division by zero",)
+    assert [type(error) for error in reported.entries] == [ZeroDivisionError]
+
+
+def test_reach_returns_also_after_the_end(system: System, start: Start) -> None:
+    system.add(One())
+    kept = system.add(Kept())
+    system.connect(system._topology.nodes[0].blueprint.out, kept.numbers)  # type: ignore[attr-defined]
+    run = start(system, forever=False)
+    run.ended()
+    run.reach()
+
+
+def test_quiet_is_looked_at_afresh_by_whoever_waits_for_it(system: System, start: Start) -> None:
+    gate = Gate()
+
+    class Poked(Component):
+        out = Outbox(Number)
+
+        def run(self) -> None:
+            poke.put(self.out.send)
+
+    class Slow(Component):
+        numbers = Inbox(Number)
+        values = State(list[int])
+
+        @numbers.handler
+        def keep(self, number: Number) -> None:
+            gate.pass_through()
+            self.values.append(number.value)
+
+    import queue
+
+    poke: queue.SimpleQueue[Callable[[Number], None]] = queue.SimpleQueue()
+
+    class Still(Poked):
+        """A loop that waits for messages only, and whose outbox another thread uses."""
+
+        numbers = Inbox(Number)
+
+        def run(self) -> None:
+            poke.put(self.out.send)
+            for _ in self.numbers:
+                pass
+
+    one, still, slow = system.add(One()), system.add(Still()), system.add(Slow())
+    system.connect(one.out, still.numbers)
+    system.connect(still.out, slow.numbers)
+    run = start(system)
+    run.wait_until_quiet()
+
+    send = poke.get(timeout=PATIENCE_S)
+    send(Number(7))
+    assert not run.runtime.wait_until_quiet(0.0), "a message is in work again"
+    gate.wait_reached()
+    gate.open()
+    run.wait_until_quiet()
+    assert slow.values == [7]
+
+
+# What was kept --------------------------------------------------------------------------------------------------------
+
+
+def test_message_ids_are_the_same_after_a_restart_of_the_process(
+    new_system: Callable[[], System], start: Start
+) -> None:
+    seen = Log()
+    for _ in range(2):
+        system = new_system()
+
+        class Failing(Component):
+            numbers = Inbox(Number, retry=Retry(attempts=1, then="stop"))
+
+            @numbers.handler
+            def handle(self, number: Number) -> None:
+                seen.add((self.message_id, number.value))
+                raise ValueError("not today")
+
+        one, failing = system.add(One()), system.add(Failing())
+        system.connect(one.out, failing.numbers)
+        assert start(system, forever=False).ended().left_messages == 1
+
+    assert len(seen.entries) == 2
+    assert len(set(seen.entries)) == 1
+
+
+def leave_a_message(new_system: Callable[[], System], start: Start) -> None:
+    """One message waits on disk for `keeper.numbers`."""
+
+    class Refusing(Component):
+        numbers = Inbox(Number, retry=Retry(attempts=1, then="stop"))
+        values = State(list[int])
+
+        @numbers.handler
+        def handle(self, number: Number) -> None:
+            raise ValueError("later")
+
+    system = new_system()
+    one, refusing = system.add(One()), system.add(Refusing(), name="keeper")
+    system.connect(one.out, refusing.numbers)
+    assert start(system, forever=False).ended().left_messages == 1
+
+
+def test_messages_for_an_inbox_that_is_gone_are_kept_and_told_of(
+    new_system: Callable[[], System], start: Start
+) -> None:
+    leave_a_message(new_system, start)
+
+    without = new_system()
+    one, kept = without.add(One()), without.add(Kept(), name="another")
+    without.connect(one.out, kept.numbers)
+    run = start(without, forever=False)
+    run.ended()
+    [opened] = run.all(events.StateOpened)
+    assert (opened.resumed, opened.waiting_messages, opened.strangers) == (True, 0, ("keeper.numbers",))
+
+    back = new_system()
+    one, kept = back.add(One()), back.add(Kept(), name="keeper")
+    back.connect(one.out, kept.numbers)
+    run = start(back, forever=False)
+    run.ended()
+    [opened] = run.all(events.StateOpened)
+    assert (opened.waiting_messages, opened.strangers) == (1, ())
+    assert kept.values == [1]
+
+
+def test_a_message_whose_class_changed_its_name_is_refused_and_kept(
+    new_system: Callable[[], System], start: Start
+) -> None:
+    leave_a_message(new_system, start)
+    import attrs
+
+    @attrs.frozen
+    class Numeral:
+        value: int
+
+    class Source(Component):
+        out = Outbox(Numeral)
+
+        def run(self) -> None: ...
+
+    class Keeper(Component):
+        numbers = Inbox(Numeral)
+
+        @numbers.handler
+        def handle(self, numeral: Numeral) -> None: ...
+
+    system = new_system()
+    source, keeper = system.add(Source()), system.add(Keeper(), name="keeper")
+    system.connect(source.out, keeper.numbers)
+    with pytest.raises(CannotDecode, match=r"1 messages? of type Number wait for inbox keeper.numbers"):
+        start(system)
+
+
+def test_a_message_that_can_no_longer_be_read_is_set_aside_and_the_rest_of_the_unit_is_whole(
+    new_system: Callable[[], System], start: Start
+) -> None:
+    import attrs
+
+    def numbers_of(taken: Callable[[int], None] | None) -> type[Number]:
+        @attrs.frozen
+        class Changing:
+            value: int = attrs.field(validator=lambda _, field, value: taken(value) if taken else None)
+
+        return Changing  # type: ignore[return-value]
+
+    def declare(system: System, message: type[Number], receive: bool) -> Component:
+        class Source(Component):
+            out = Outbox(message)
+            done = State(bool)
+
+            def run(self) -> None:
+                with self.unit():
+                    if not self.done:
+                        for value in range(4):
+                            self.out.send(message(value))
+                    self.done = True
+
+        class Pairs(Component):
+            numbers = Inbox(message)
+            taken = State(list[list[int]])
+
+            def run(self) -> None:
+                while receive and self.running:
+                    with self.unit():
+                        first = self.numbers.receive()
+                        self.taken.append([first.value])
+                        second = self.numbers.receive()
+                        self.taken[-1].append(second.value)
+
+        source, pairs = system.add(Source()), system.add(Pairs())
+        system.connect(source.out, pairs.numbers)
+        return pairs
+
+    first = new_system()
+    declare(first, numbers_of(None), receive=False)
+    assert start(first, forever=False).ended().left_messages == 4
+
+    def refuse_two(value: int) -> None:
+        if value == 1:
+            raise ValueError("not any more")
+
+    second = new_system()
+    pairs = declare(second, numbers_of(refuse_two), receive=True)
+    run = start(second, forever=False)
+    stopped = run.ended()
+    assert stopped.problems == ()
+    assert pairs.taken == [[0, 2]], "of the last pair there was only one"  # type: ignore[attr-defined]
+    assert stopped.left_messages == 1
+    [letter] = dead_letters(second.folder)
+    assert letter.message_id.startswith("pairs.numbers-")
+    assert (letter.message_id[-2:], letter.message) == ("-2", b'{"value":1}')
+
+
+@pytest.mark.parametrize("change", ["other fields", "later version"])
+def test_a_state_that_cannot_be_loaded_is_refused_and_left_as_it_is(
+    new_system: Callable[[], System], start: Start, change: str
+) -> None:
+    import attrs
+
+    def declare(system: System, fields: dict[str, type], version: int) -> Component:
+        made = attrs.make_class(
+            "Summary", {name: attrs.field(type=kind, factory=kind) for name, kind in fields.items()}
+        )
+        made.__annotations__ = fields
+
+        class Summing(Component):
+            summary = State(made, version=version, migrations={1: dict} if version > 1 else {})
+            runs = State(int)
+
+            def run(self) -> None:
+                self.runs += 1
+
+        return system.add(Summing())
+
+    later = new_system()
+    summing = declare(later, {"count": int}, version=2)
+    start(later, forever=False).ended()
+    assert summing.runs == 1  # type: ignore[attr-defined]
+
+    changed = new_system()
+    if change == "other fields":
+        declare(changed, {"total": str}, version=2)
+        with pytest.raises(CannotDecode, match=r"state summing\.summary: .*(count|total)") as caught:
+            start(changed)
+        assert "left as it is" in str(caught.value)
+    else:
+        declare(changed, {"count": int}, version=1)
+        with pytest.raises(StoreTooNew, match="stored as version 2 of Summary"):
+            start(changed)
+
+    same = new_system()
+    summing = declare(same, {"count": int}, version=2)
+    start(same, forever=False).ended()
+    assert summing.runs == 2  # type: ignore[attr-defined]
+
+
+def test_a_commit_returns_when_everything_so_far_is_on_disk(system: System, start: Start) -> None:
+    from minions.flow import rows
+    from minions.flow.store import read_rows
+
+    seen = Log()
+
+    class Committing(Component):
+        turns = State(int)
+
+        def run(self) -> None:
+            for _ in range(3):
+                self.turns += 1
+                self.commit()
+                [(key, body)] = list(read_rows(system.folder, rows.STATES))
+                seen.add(rows.states_of(key, body)["turns"])
+            self.commit()  # nothing is left to do
+
+    system.add(Committing())
+    start(system, forever=False).ended()
+    assert [stored[-2:-1] for stored in seen.entries] == [b"1", b"2", b"3"]
+
+
+def test_lives_are_numbered_and_each_thread_bears_the_components_name(system: System, start: Start) -> None:
+    names, fail = Log(), itertools.count()
+
+    class Named(Component):
+        def run(self) -> None:
+            names.add(threading.current_thread().name)
+            if next(fail) < 2:
+                raise ValueError("once more")
+
+    system.add(Named(), restart=Restart(backoff=Backoff(initial_s=0.0)))
+    run = start(system, forever=False)
+    run.ended()
+    assert names.entries == ["test/named"] * 3
+    assert [started.epoch for started in run.all(events.ComponentStarted)] == [1, 2, 3]
+    assert [finished.epoch for finished in run.all(events.ComponentFinished)] == [3]
