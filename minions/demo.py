@@ -140,8 +140,7 @@ class Counter(Component):
         sums.size_bytes += file.size_bytes
         if file.problem:
             totals.unreadable = sorted([*totals.unreadable, f"{file.path}: {file.problem}"])[:NAMES_KEPT]
-        fingerprint = hashlib.sha256(repr(attrs.astuple(file)).encode()).hexdigest()
-        totals.checksum = f"{(int(totals.checksum, 16) + int(fingerprint, 16)) % 2**256:064x}"  # the same in any order
+        totals.checksum = with_one_more(totals.checksum, file)
         self.progress.send(totals.files)
 
 
@@ -194,6 +193,12 @@ def text_of(path: str | Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+def with_one_more(checksum: str, file: Counted) -> str:
+    """A sum of hashes: the order of the files does not matter, but each one does, and so does one that is counted twice."""
+    fingerprint = hashlib.sha256(repr(attrs.astuple(file)).encode()).hexdigest()
+    return f"{(int(checksum, 16) + int(fingerprint, 16)) % 2**256:064x}"
+
+
 def measure(folder: str, path: str) -> tuple[Counted, str]:
     """What is to be counted of a text file of any size, and its first block."""
     lines = words = size_bytes = 0
@@ -236,7 +241,11 @@ def assemble(folder: str, work: Path) -> Demo:
 
 
 if __name__ == "__main__":
-    demo = assemble(sys.argv[1] if sys.argv[1:] else sysconfig.get_path("stdlib"), Path("minions-demo").resolve())
+    folder = str(Path(sys.argv[1]).resolve()) if sys.argv[1:] else sysconfig.get_path("stdlib")
+    demo = assemble(folder, Path("minions-demo").resolve())
+    begun = demo.walker.position.folder  # asked outside of a run, it is what the last one left
+    if begun not in ("", folder):
+        sys.exit(f"the folder minions-demo belongs to a run over {begun}: give that, or move it away")
     demo.system.run()
     for kind, sums in sorted(demo.counter.totals.kinds.items()):
         print(f"{kind:12}{sums.files:9,} files{sums.lines:12,} lines{sums.words:12,} words{sums.size_bytes:14,} bytes")

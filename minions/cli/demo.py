@@ -272,10 +272,9 @@ def _search(work: Path, words: Sequence[str], *, as_json: bool) -> int:
     database = work / "index.db"
     if not " ".join(words).split():
         raise _Refused("--search needs a word to search for")
+    nothing_yet = f"there is no index in {work} yet: run minions demo first, or say where it is with --work DIR"
     if not database.is_file():
-        raise MinionsError(
-            f"there is no index in {work} yet: run minions demo first, or say where it is with --work DIR"
-        )
+        raise MinionsError(nothing_yet)
     # Each word in quotes: a word is a word, whatever FTS5 takes it for.
     query = " ".join('"' + word.replace('"', '""') + '"' for word in " ".join(words).split())
     try:
@@ -285,6 +284,8 @@ def _search(work: Path, words: Sequence[str], *, as_json: bool) -> int:
                 (query.encode(errors="replace").decode(), _PAGES_SHOWN),
             ).fetchall()
     except sqlite3.Error as error:
+        if "no such table" in str(error):  # the demo ended before it was made
+            raise MinionsError(nothing_yet) from error
         raise MinionsError(f"cannot search {database}: {error}; minions demo --fresh makes it anew") from error
     if as_json:
         print(json.dumps([{"path": path, "text": text} for path, text in found], indent=2))

@@ -74,21 +74,21 @@ class Foreground:
 
     @contextmanager
     def _signals_heard(self) -> Iterator[None]:
+        woken_before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
         before: dict[int, Any] = {
             number: signal.signal(number, _nothing)
             for number in _OURS
             if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a shell: it is meant so
         }
         stacks = _dump_stacks_on_request()
-        woken_before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
-            signal.set_wakeup_fd(woken_before)
             if stacks:
                 faulthandler.unregister(signal.SIGUSR1)
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.set_wakeup_fd(woken_before)
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

@@ -187,6 +187,7 @@ class Runtime:
             self._options.folder,
             {name: codec.name for name, codec in codecs.items() if codec is not None},
             self._clock,
+            run_id=self.plan.run_id,
             synchronous=self._options.synchronous,
             give_up_s=self._options.give_up_commit_s,
             on_trouble=self._commit_trouble,
@@ -227,7 +228,7 @@ class Runtime:
                     f"{name}, which now carries {channel.codec.name}: let the version that sent them run until they are handled, "
                     "or give the class its former name"
                 )
-            channel.restore(left.next_sequence, left.ack_set(), left.waiting)
+            channel.restore(left.next_sequence, left.ack_set(), left.waiting, left.eras)
         return tuple(strangers)
 
     def _check_states(self, recovered: Recovered) -> None:

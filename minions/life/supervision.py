@@ -320,7 +320,9 @@ class Supervision:
             restart = status.node.restart
             status.failed_at = (*restart.recent(status.failed_at, now_s), now_s)
             delay_s = restart.verdict(status.failed_at, now_s, self._chance()).delay_s
-        is_over = failure.stop_system or failure.where == "on_stop" or not self._may_come_back(status, now_s)
+        elif self.stopping is not None:
+            delay_s = 0.0
+        is_over = failure.stop_system or failure.where == "on_stop" or not self._may_come_back(status, failure, now_s)
         gave_up = delay_s is None and not is_over
         if is_over:  # also for a source that had finished: it would begin all over again
             delay_s = None
@@ -348,19 +350,23 @@ class Supervision:
         if gave_up or failure.stop_system:
             self._begin_stop("failed", now_s)
 
-    def _may_come_back(self, status: Status, now_s: float) -> bool:
-        """Whether a component that has failed gets another life: also while the system stops, to handle what was sent to it."""
+    def _may_come_back(self, status: Status, failure: commands.Failed, now_s: float) -> bool:
+        """Whether a component that has failed gets another life.
+
+        While the system stops only one that failed at a message does, and at once, so that what waits behind that message is
+        handled; the message has a limited number of attempts, and so has this.
+        """
         if self.stopping is None:
             return True
         drains = self._can_drain and now_s - self._stop_began_s < self._deadlines.drain_s
-        return drains and not status.node.is_source and status.phase is not Phase.STOPPING
+        return drains and bool(failure.message_id) and status.phase is not Phase.STOPPING
 
     # ------------------------------------------------------------------ what follows from where everybody is
     def _advance(self, now_s: float) -> Iterator[Action]:
-        yield from self._deal_with_due(now_s)
         if self.stopping is None:
             yield from self._start_ready()
             yield from self._look_for_end(now_s)
+        yield from self._deal_with_due(now_s)
         if self.stopping is not None:
             if not self._watching:
                 self._watching = True
@@ -431,9 +437,9 @@ class Supervision:
         self._stop_began_s = now_s
         self._to_start.clear()
         for status in self.statuses.values():
-            if status.phase is Phase.WAITING or (
-                status.phase is Phase.BACKOFF and not self._may_come_back(status, now_s)
-            ):
+            if status.phase is Phase.BACKOFF and self._can_drain and not status.node.is_source:
+                self._wake_at(status, now_s)  # a last life, and at once, to handle what was sent to it
+            elif status.phase in (Phase.WAITING, Phase.BACKOFF):
                 self._move(status, Phase.STOPPED)
         self._to_stop = [group for group in self._groups if group.is_source or not group.alive_above]
 

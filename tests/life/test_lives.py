@@ -405,7 +405,9 @@ def test_a_message_that_can_no_longer_be_read_is_set_aside_and_the_rest_of_the_u
             taken = State(list[list[int]])
 
             def run(self) -> None:
-                while receive and self.running:
+                while not receive and self.running:
+                    self.sleep(60.0)
+                while self.running:
                     with self.unit():
                         first = self.numbers.receive()
                         self.taken.append([first.value])
@@ -418,7 +420,9 @@ def test_a_message_that_can_no_longer_be_read_is_set_aside_and_the_rest_of_the_u
 
     first = new_system()
     declare(first, numbers_of(None), receive=False)
-    assert start(first, forever=False).ended().left_messages == 4
+    run = start(first, forever=False)
+    run.wait_for(events.ComponentFinished)
+    assert run.stop().left_messages == 4
 
     def refuse_two(value: int) -> None:
         if value == 1:

@@ -163,8 +163,10 @@ class SupervisionMachine(RuleBasedStateMachine):
                 return
 
     def launch(self, component: str, epoch: int) -> None:
-        assert self.supervision.stopping is None, "no life begins once the system stops"
         before = self.lives.get(component)
+        if self.supervision.stopping is not None:
+            assert before is not None, "no component begins once the system stops"
+            assert component.startswith("worker"), "no source begins again once the system stops"
         assert before is None or before.stage is Stage.OVER, "never two lives at once"
         assert epoch == (before.epoch + 1 if before else 1)
         needed = self.consumers[component] - (self.in_cycle if component in self.in_cycle else set())

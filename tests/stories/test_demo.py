@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -116,16 +117,26 @@ def test_the_checksum_tells(change: Callable[[Path], object], demo: Demo, folder
     assert checksum(demo(folder, "--fresh")) != checksum(first)
 
 
-def test_the_plain_script_counts_the_same(demo: Demo, folder: Path, tmp_path: Path) -> None:
-    script = subprocess.run(
-        [sys.executable, "-m", "minions.demo", folder], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+def test_the_checksum_is_the_same_in_any_order_and_another_when_a_file_counts_twice() -> None:
+    one, two = (minions.demo.Counted(path=name, kind=".py") for name in ("one.py", "two.py"))
 
-    assert checksum(script) == checksum(demo(folder))
-    again = subprocess.run(
-        [sys.executable, "-m", "minions.demo", folder], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert checksum(again) == checksum(script)
+    def summed(*files: minions.demo.Counted) -> str:
+        return functools.reduce(minions.demo.with_one_more, files, "0" * 64)
+
+    assert summed(one, two) == summed(two, one)
+    assert len({summed(), summed(one), summed(one, one), summed(one, one, one), summed(two)}) == 5
+
+
+def test_the_plain_script_counts_the_same(demo: Demo, folder: Path, tmp_path: Path) -> None:
+    def script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "minions.demo", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    first = script(folder)
+    assert checksum(first) == checksum(demo(folder)) == checksum(script(folder))
+    other = script(folder / "a")
+    assert (other.returncode, other.stdout) == (1, "")
+    assert f"belongs to a run over {folder}" in other.stderr
 
 
 def test_what_is_no_ordinary_file_is_counted_and_listed_with_the_reason(demo: Demo, folder: Path) -> None:
@@ -354,6 +365,10 @@ def test_a_search_before_the_first_run_says_what_to_do(demo: Demo, tmp_path: Pat
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"minions: there is no index in .*: run minions demo first.*\n", done.stderr)
     assert list((tmp_path / "here").iterdir()) == []
+
+    (tmp_path / "here/minions-demo").mkdir()
+    (tmp_path / "here/minions-demo/index.db").touch()
+    assert demo("--search", "header").stderr == done.stderr
 
 
 # Showing --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,185 @@
+"""Events as log lines: level, name, text; and what is shown where a program has not set up logging."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+
+import pytest
+
+from minions import events
+from minions.observe.logs import log_event, shown_by_default
+
+OPENED = events.StateOpened(folder="F", resumed=False, waiting_messages=0, commits_lost=0, strangers=())
+STOPPED = events.SystemStopped(reason="finished", problems=(), survivors=(), left_messages=0, lost_messages=0)
+FAILED = events.ComponentFailed(
+    component="c",
+    epoch=1,
+    where="handle",
+    error="ValueError: bad",
+    traceback="Traceback:\n  bad\n",
+    message_id="",
+    attempt=0,
+    restart_in_s=None,
+)
+
+
+def evolve(event: events.Event, **changes: object) -> events.Event:
+    import attrs
+
+    return attrs.evolve(event, **changes)  # type: ignore[misc]
+
+
+TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [
+    (OPENED, []),
+    (
+        evolve(OPENED, resumed=True, waiting_messages=1234),
+        [("s", "INFO", "resumes from F: 1,234 messages waiting")],
+    ),
+    (evolve(OPENED, resumed=True, waiting_messages=1), [("s", "INFO", "resumes from F: 1 message waiting")]),
+    (
+        evolve(OPENED, strangers=("a.x", "b.y")),
+        [
+            ("s", "WARNING", "F holds messages for a.x, which is not part of the system; they are kept"),
+            ("s", "WARNING", "F holds messages for b.y, which is not part of the system; they are kept"),
+        ],
+    ),
+    (events.SystemStarted(1), [("s", "INFO", "started: 1 component")]),
+    (events.SystemStarted(2000), [("s", "INFO", "started: 2,000 components")]),
+    (STOPPED, [("s", "INFO", "stopped (finished)")]),
+    (evolve(STOPPED, left_messages=2), [("s", "INFO", "stopped (finished); 2 messages kept for the next start")]),
+    (
+        evolve(STOPPED, lost_messages=1),
+        [
+            ("s", "INFO", "stopped (finished)"),
+            ("s", "WARNING", "1 message in inboxes that are not durable were dropped"),
+        ],
+    ),
+    (events.ComponentStarted("c", 3), [("s.c", "DEBUG", "started, life 3")]),
+    (events.ComponentFinished("c", 1), [("s.c", "DEBUG", "finished")]),
+    (events.ComponentStopped("c", 1), [("s.c", "DEBUG", "stopped")]),
+    (FAILED, [("s.c", "ERROR", "failed in handle: ValueError: bad\nTraceback:\n  bad")]),
+    (
+        evolve(FAILED, message_id="c.in-7", attempt=2, restart_in_s=0.25),
+        [
+            (
+                "s.c",
+                "ERROR",
+                "failed in handle at message c.in-7, attempt 2; a new life begins in 0.2 s: ValueError: bad\nTraceback:\n  bad",
+            )
+        ],
+    ),
+    (
+        events.MessageSetAside("c", "c.in-7", 3, "ValueError: bad", True),
+        [("s.c", "ERROR", "message c.in-7 failed 3 times and was set aside as a dead letter: ValueError: bad")],
+    ),
+    (
+        events.MessageSetAside("c", "c.in-7", 1, "ValueError: bad", False),
+        [("s.c", "ERROR", "message c.in-7 failed 1 time and was dropped: ValueError: bad")],
+    ),
+    (events.GaveUp("c", 6, 60.0), [("s.c", "CRITICAL", "failed 6 times within 60 s, the system stops")]),
+    (
+        events.ComponentAbandoned("c", 1, "  File x\n"),
+        [("s.c", "CRITICAL", "did not stop in time, its thread was abandoned here:\n  File x")],
+    ),
+    (
+        events.CommitTrouble(1, "disk full", False),
+        [("s", "WARNING", "commit failed (nothing is lost, trying again): disk full")],
+    ),
+    (events.CommitTrouble(2, "disk full", False), []),
+    (
+        events.CommitTrouble(10, "disk full", False),
+        [("s", "WARNING", "commit failed (nothing is lost, trying again): disk full")],
+    ),
+    (
+        events.CommitTrouble(11, "disk full", True),
+        [("s", "CRITICAL", "commit failed (giving up, the system stops): disk full")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "lines"), TABLE, ids=[type(event).__name__ for event, _ in TABLE])
+def test_each_event_is_logged(
+    event: events.Event, lines: list[tuple[str, str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "s"):
+        log_event(logging.getLogger("s"), event)
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == lines
+
+
+def test_every_kind_of_event_is_in_the_table() -> None:
+    kinds = {getattr(events, name) for name in events.__all__} - {events.Event}
+    assert {type(event) for event, _ in TABLE} == kinds
+
+
+def test_commits_lost_with_the_power_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    log_event(logging.getLogger("s"), evolve(OPENED, commits_lost=3))
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "the last 3 commits of F" in record.getMessage()
+
+
+# What is shown by default ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def bare_logging() -> Iterator[io.StringIO]:
+    """Logging as in a program that has not set it up; what it prints. No fixture, for pytest sets it up after those."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        with redirect_stderr(io.StringIO()) as printed:
+            yield printed
+    finally:
+        root.handlers = handlers
+
+
+def printed_lines(printed: io.StringIO) -> list[str]:
+    return [line.partition(" ")[2] for line in printed.getvalue().splitlines()]
+
+
+def test_shown_are_warnings_and_the_lines_for_start_and_stop() -> None:
+    log = logging.getLogger("minions.s")
+    with bare_logging() as printed, shown_by_default():
+        log_event(log, evolve(OPENED, resumed=True))
+        log_event(log, events.SystemStarted(2))
+        log_event(log, events.ComponentStarted("c", 1))
+        log.getChild("c").info("hidden")
+        log.getChild("c").warning("seen")
+        log_event(log, STOPPED)
+
+    assert printed_lines(printed) == [
+        "INFO    minions.s: resumes from F: 0 messages waiting",
+        "INFO    minions.s: started: 2 components",
+        "WARNING minions.s.c: seen",
+        "INFO    minions.s: stopped (finished)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "minions"])
+def test_nothing_is_added_where_the_program_has_set_up_logging(name: str) -> None:
+    log, mine = logging.getLogger(name or None), logging.NullHandler()
+    with bare_logging() as printed:
+        log.addHandler(mine)
+        try:
+            with shown_by_default():
+                logging.getLogger("minions.s").warning("for the program's own handlers")
+                assert logging.getLogger("minions").handlers == ([mine] if name else [])
+        finally:
+            log.removeHandler(mine)
+    assert printed.getvalue() == ""
+
+
+def test_everything_is_as_before_afterwards() -> None:
+    log = logging.getLogger("minions")
+    log.setLevel(logging.ERROR)
+    try:
+        with bare_logging() as printed:
+            with shown_by_default():
+                assert log.level == logging.INFO
+            log_event(log, events.SystemStarted(3))
+        assert (log.level, log.handlers, printed.getvalue()) == (logging.ERROR, [], "")
+    finally:
+        log.setLevel(logging.NOTSET)
