@@ -420,9 +420,13 @@ def test_a_message_that_can_no_longer_be_read_is_set_aside_and_the_rest_of_the_u
 
     first = new_system()
     declare(first, numbers_of(None), receive=False)
-    run = start(first, forever=False)
+    clock = FakeClock()
+    run = start(first, clock=clock, forever=False, stop_timeout_s=10.0)
     run.wait_for(events.ComponentFinished)
-    assert run.stop().left_messages == 4
+    run.runtime.stop("stopped")
+    run.reach()
+    clock.advance(seconds=6.0)  # the time for draining is over
+    assert run.ended().left_messages == 4
 
     def refuse_two(value: int) -> None:
         if value == 1:

@@ -100,6 +100,7 @@ def test_a_second_signal_ends_at_once_and_the_next_start_goes_on_exactly(launch:
     class Held(Numbers):
         def on_stop(self):
             if HANG:
+                self.commit()  # so that there is something to resume from
                 say("asked")
                 block()
 
@@ -361,7 +362,10 @@ def test_what_run_sets_up_it_takes_down_again(launch: Launch) -> None:
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert logging.getLogger("minions").handlers == []
     assert logging.getLogger("minions").level == logging.NOTSET
-    say(str(threading.enumerate() == [threading.main_thread()]))
+    left = set(threading.enumerate()) - {threading.main_thread()}
+    for thread in left:
+        thread.join(10)
+    say(str(not any(thread.is_alive() for thread in left)))
     """)
     ended = child.end()
     assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
