@@ -37,11 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code; wrong arguments end the process with exit code 2."""
     _prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(words).parse_args(words)
     try:
-        code: int = options.run(options)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        try:
+            options = _parser(words).parse_args(words)
+            code: int = options.run(options)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except MinionsError as error:
         print(f"minions: {error}", file=sys.stderr)
         return EXIT_FAILED

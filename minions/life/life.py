@@ -293,6 +293,7 @@ class Life:
 
     def commit(self, timeout_s: float | None) -> None:
         """On any thread."""
+        self._refuse_if_over()
         deadline_s = self._deadline_s(timeout_s)
         if self._is_own_thread() and self._unit is None:
             self._save_if_changed()
@@ -468,11 +469,13 @@ class Life:
         finally:
             self._journal.leave(self.fence, parker)
 
-    def _stop_if_ending(self) -> None:
-        mode = self.fence.mode
-        if mode is Mode.CUT:
+    def _refuse_if_over(self) -> None:
+        if self.fence.mode is Mode.CUT:
             raise StaleComponent(f"{self.name}, life {self.fence.epoch}: this life is over")
-        if mode is Mode.ENDING:
+
+    def _stop_if_ending(self) -> None:
+        self._refuse_if_over()
+        if self.fence.mode is Mode.ENDING:
             raise StopRequested(f"{self.name} was asked to stop")
 
     def _deadline_s(self, timeout_s: float | None) -> float | None:

@@ -242,6 +242,11 @@ class Supervision:
         """The end of the deadline of a stop that has begun, monotonic seconds."""
         return self._stop_began_s + self._deadlines.abandon_s
 
+    @property
+    def _drain_until_s(self) -> float:
+        """Moments are compared with moments, never spans: by a rounding, one would be past and the span not over."""
+        return self._stop_began_s + self._deadlines.drain_s
+
     def handle(self, command: Command, now_s: float) -> list[Action]:
         """What follows from one command at the monotonic moment `now_s`."""
         if self._ended:
@@ -358,7 +363,7 @@ class Supervision:
         """
         if self.stopping is None:
             return True
-        drains = self._can_drain and now_s - self._stop_began_s < self._deadlines.drain_s
+        drains = self._can_drain and now_s < self._drain_until_s
         return drains and bool(failure.message_id) and status.phase is not Phase.STOPPING
 
     # ------------------------------------------------------------------ what follows from where everybody is
@@ -424,7 +429,7 @@ class Supervision:
             heapq.heappop(self._due)
         moments = [self._due[0][0]] if self._due else []
         if self.stopping is not None:
-            stages = (self._stop_began_s + self._deadlines.drain_s, self._stop_began_s + self._deadlines.abandon_s)
+            stages = (self._drain_until_s, self.stop_by_s)
             moments += [moment for moment in stages if moment > now_s]
         if moments:
             yield WakeAt(min(moments))
@@ -445,28 +450,27 @@ class Supervision:
 
     def _stop_ready(self, now_s: float) -> Iterator[Action]:
         """Asks every group to stop whose turn has come, and presses on where time is up."""
-        passed_s = now_s - self._stop_began_s
-        if passed_s >= self._deadlines.drain_s or not self._can_drain:
+        if now_s >= self._drain_until_s or not self._can_drain:
             self._to_stop = list(self._groups)
         still_at_work = []
         for group in reversed(self._to_stop):
-            if self._may_stop(group, passed_s):
+            if self._may_stop(group, now_s):
                 yield from self._ask(group, now_s)
             elif not group.asked:
                 still_at_work.append(group)
         self._to_stop = still_at_work[::-1]
-        if passed_s < self._deadlines.drain_s:
+        if now_s < self._drain_until_s:
             return
         for status in self.statuses.values():
             if status.phase is Phase.STOPPING:
                 if not status.asked_again:
                     yield self._ask_again(status)
-                if passed_s >= self._deadlines.abandon_s:
+                if now_s >= self.stop_by_s:
                     self._move(status, Phase.ABANDONED)
                     self._problems.append(f"{status.name} did not stop in time, its thread was abandoned")
                     yield Abandon(status.name)
 
-    def _may_stop(self, group: _Group, passed_s: float) -> bool:
+    def _may_stop(self, group: _Group, now_s: float) -> bool:
         """Whether a group may be asked to stop: a source at once; another when nothing more can come to it.
 
         Nothing more comes when everything above has ended and what had been sent is handled. After the time for draining
@@ -474,7 +478,7 @@ class Supervision:
         """
         if group.asked:
             return False
-        if passed_s >= self._deadlines.drain_s or not self._can_drain or group.is_source:
+        if now_s >= self._drain_until_s or not self._can_drain or group.is_source:
             return True
         alive = [status.name for status in group.members if not status.phase.has_ended]
         return not group.alive_above and (not alive or self._is_quiet(alive, False))

@@ -37,10 +37,13 @@ def test_what_is_asked_to_stop_counts_what_was_sent_and_goes_on_from_there(
 def test_a_second_process_says_in_one_sentence_who_has_the_folder(
     options: tuple[str, ...], demo: Any, uninterrupted: Any, tmp_path: Path
 ) -> None:
+    state = tmp_path / ".minions"
     with demo.halted(tmp_path, IN_THE_MIDDLE) as child:
+        before = {path.name: path.stat().st_ino for path in state.iterdir()}
         second = subprocess.run(
             demo.command(tmp_path, *options), capture_output=True, text=True, timeout=60, check=False
         )
+        assert {path.name: path.stat().st_ino for path in state.iterdir()} == before
 
     assert second.stdout == ""
     assert second.stderr == (

@@ -426,7 +426,7 @@ def in_handler(system: System, start: Start) -> Callable[[Callable[..., None]], 
             def handle(self, number: Number) -> None:
                 try:
                     results.add(function(self))
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - what the test is about
                     results.add(error)
 
         class Receiver(Kept):

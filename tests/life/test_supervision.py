@@ -59,7 +59,7 @@ class Bench:
         self,
         sends_to: Mapping[str, Iterable[str]],
         *,
-        restart: Restart = Restart(),
+        restart: Restart = Restart(),  # noqa: B008 - frozen
         replicas: Mapping[str, int] | None = None,
         forever: bool = False,
         chance: Sequence[float] = (0.5,),
@@ -266,9 +266,7 @@ def test_failures_of_messages_do_not_count() -> None:
     bench.bring_up()
 
     for attempt in range(1, 20):
-        report = Failed(
-            "worker", attempt, "handle", "E", "T", message_id="m", attempt=attempt, retry_delay_s=0.25
-        )
+        report = Failed("worker", attempt, "handle", "E", "T", message_id="m", attempt=attempt, retry_delay_s=0.25)
         [failed] = told(bench.tell(report))
         assert isinstance(failed, events.ComponentFailed)
         assert (failed.message_id, failed.attempt, failed.restart_in_s) == ("m", attempt, 0.25)
@@ -441,6 +439,21 @@ def test_each_component_has_its_own_grace_from_when_it_was_asked() -> None:
 
     assert bench.pass_s(1.0) == []
     assert bench.pass_s(1.0) == [AskToStop("worker1", again=True)]
+
+
+@pytest.mark.parametrize("began_s", [0.1, 54.1, 100.7, 12345.678])
+def test_a_deadline_is_met_at_its_very_moment(began_s: float) -> None:
+    bench = Bench({"source": []})
+    bench.now_s = began_s
+    bench.bring_up()
+    bench.tell(Stop("stopped"))
+
+    for _ in range(3):
+        assert not bench.ended
+        assert bench.wake_at_s is not None
+        bench.now_s = bench.wake_at_s  # not a moment later
+        bench.tell(Due())
+    assert bench.ended, "nobody would have woken the supervisor again"
 
 
 def test_after_the_time_for_draining_all_are_asked_at_once() -> None:

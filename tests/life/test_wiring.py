@@ -262,7 +262,7 @@ def test_an_inbox_that_fails_when_full_tells_its_sender_and_takes_nothing_of_the
     run.ended()
     assert (strict.values, source.sent) == ([0, 1], 0)
     assert errors.entries == [
-        "source: inbox strict.numbers is full (2 of 2) and was declared with overflow=\"fail\"; nothing of this unit was sent"
+        'source: inbox strict.numbers is full (2 of 2) and was declared with overflow="fail"; nothing of this unit was sent'
     ]
 
 

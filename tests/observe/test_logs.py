@@ -6,7 +6,9 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import Any
 
+import attrs
 import pytest
 
 from minions import events
@@ -26,10 +28,8 @@ FAILED = events.ComponentFailed(
 )
 
 
-def evolve(event: events.Event, **changes: object) -> events.Event:
-    import attrs
-
-    return attrs.evolve(event, **changes)  # type: ignore[misc]
+def evolve(event: events.Event, **changes: Any) -> events.Event:
+    return attrs.evolve(event, **changes)
 
 
 TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [

@@ -116,7 +116,9 @@ def test_a_second_signal_ends_at_once_and_the_next_start_goes_on_exactly(launch:
     assert ended.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM), "whichever the kernel gave second"
     assert re.search(r"test: SIG(INT|TERM) again, ended at once\n$", ended.stderr), ended.stderr
 
-    again = launch(resumable.format(hang=False) + "\n    say(system.run())\n    say(str(kept.values == list(range(300))))\n")
+    again = launch(
+        resumable.format(hang=False) + "\n    say(system.run())\n    say(str(kept.values == list(range(300))))\n"
+    )
     ended = again.end()
     assert (ended.returncode, ended.stdout) == (0, "stopping\nfinished\nTrue\n"), ended.stderr
     assert re.search(lines_of("INFO", "minions.test", r"resumes from /.+: [\d,]+ messages? waiting"), ended.stderr)
@@ -309,7 +311,9 @@ def test_what_was_before_a_commit_is_there_after_a_kill(launch: Launch, tmp_path
     [(key, body)] = list(read_rows(tmp_path / ".minions", rows.ACKS))
     settled, above = rows.acks_of(key, body)[:2]
     assert above == ()
-    stored = [number for key, body in read_rows(tmp_path / ".minions", rows.CHANNELS) for number, _ in messages(key, body)]
+    stored = [
+        number for key, body in read_rows(tmp_path / ".minions", rows.CHANNELS) for number, _ in messages(key, body)
+    ]
     assert [number for number in stored if number > settled] == list(range(settled + 1, 51))
 
 
@@ -334,9 +338,8 @@ def test_by_default_one_line_for_the_start_one_for_the_stop_and_warnings_are_pri
     """)
     ended = child.end()
     assert (ended.returncode, ended.stdout) == (0, "finished\n")
-    pattern = (
-        lines_of("WARNING", "minions.test.chatty", "the disk is old")
-        + lines_of("INFO", "minions.test", "started: 2 components", r"stopped \(finished\)")
+    pattern = lines_of("WARNING", "minions.test.chatty", "the disk is old") + lines_of(
+        "INFO", "minions.test", "started: 2 components", r"stopped \(finished\)"
     )
     assert re.fullmatch(pattern, ended.stderr), ended.stderr
 

@@ -85,7 +85,7 @@ def in_thread(function: Callable[[], object]) -> Callable[[], object]:
     def call() -> None:
         try:
             results.append(function())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again where it is looked at
             results.append(error)
 
     thread = threading.Thread(target=call)
@@ -400,7 +400,7 @@ def test_what_check_refuses_starts_nothing(folder: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_refused_and_the_system_can_be_run_later(tmp_path: Path) -> None:
     obstacle = tmp_path / "state"
     obstacle.write_text("a file")
-    system, kept = pipeline(obstacle / "inner")
+    system, _ = pipeline(obstacle / "inner")
     with pytest.raises(StoreUnusable, match="state/inner"):
         system.run()
     assert obstacle.read_text() == "a file"
@@ -450,9 +450,7 @@ def test_a_log_handler_that_raises_harms_nobody(folder: Path, monkeypatch: pytes
     assert {str(error) for error in reported} == {"the log is full"}
 
 
-def test_what_happens_is_logged_under_the_name_of_the_component(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_happens_is_logged_under_the_name_of_the_component(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     system = System("greenhouse", folder=folder)
 
     class Failing(Component):
