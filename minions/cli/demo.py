@@ -20,7 +20,8 @@ from typing import Any
 import attrs
 
 from minions import Component, Inbox, MinionsError, StoreError
-from minions.demo import NAMES_KEPT, UNREADABLE, Sums, Totals, assemble, text_of, walk
+from minions.demo import NAMES_KEPT, UNREADABLE, Sums, Totals, assemble
+from minions.demo_files import text_of, walk
 from minions.flow.folder_lock import LOCK_FILE, FolderLock
 
 __all__ = ["add_arguments", "run"]

@@ -216,7 +216,9 @@ class Journal:
         if mailbox is not None:
             in_hand = islice(mailbox.in_hand, len(unit.settles))
             if any(held is not settled for held, settled in zip_longest(in_hand, unit.settles)):
-                raise UsageError(f"{unit.component}: a unit settles what its component has not in hand; nothing was done")
+                raise UsageError(
+                    f"{unit.component}: a unit settles what its component has not in hand; nothing was done"
+                )
         durable = False
         for channel, sequence, _, _ in unit.settles:
             channel.settle_locked(sequence, now_s, wakes)

@@ -154,6 +154,60 @@ def test_a_thread_that_does_not_end_is_asked_again_then_abandoned_and_can_do_not
     assert (kept.values, stuck.sent) == ([1], 0)
 
 
+@pytest.mark.parametrize("place", ["handler", "unit"])
+def test_a_unit_that_an_abandoned_thread_completes_late_never_was(system: System, start: Start, place: str) -> None:
+    clock, gate, refused = FakeClock(), Gate(), Log()
+
+    class Handling(Component):
+        numbers = Inbox(Number)
+        out = Outbox(Number)
+        seen = State(list[int])
+
+        @numbers.handler
+        def handle(self, number: Number) -> None:
+            self.seen.append(number.value)
+            self.out.send(number)
+            gate.pass_through()
+
+    class Looping(Component):
+        numbers = Inbox(Number)
+        out = Outbox(Number)
+        seen = State(list[int])
+
+        def run(self) -> None:
+            try:
+                with self.unit():
+                    number = self.numbers.receive()
+                    self.seen.append(number.value)
+                    self.out.send(number)
+                    gate.pass_through()
+            except BaseException as error:
+                refused.add(type(error).__name__)
+                raise
+
+    one, kept = system.add(One()), system.add(Kept())
+    stuck = system.add({"handler": Handling, "unit": Looping}[place](), name="stuck")
+    system.connect(one.out, stuck.numbers)
+    system.connect(stuck.out, kept.numbers)
+    run = start(system, clock=clock, stop_timeout_s=10.0)
+    gate.wait_reached()
+    run.runtime.stop("stopped")
+    run.reach()
+    clock.advance(seconds=6.0)
+    run.wait_for(events.ComponentStopped)
+    clock.advance(seconds=4.0)
+    assert run.ended().survivors == ("stuck",)
+    left = [thread for thread in threading.enumerate() if thread.name == "test/stuck"]
+    gate.open()
+    for thread in left:
+        thread.join(PATIENCE_S)
+
+    channels = run.runtime.plan.channels
+    assert (channels["stuck.numbers"].size, channels["kept.numbers"].size) == (1, 0), "it waits for the next start"
+    assert run.runtime.journal.stored_states("stuck").get("seen", b"[]}").endswith(b"[]}")
+    assert refused.entries == (["StaleComponent"] if place == "unit" else [])
+
+
 def test_an_interrupt_that_raises_is_told_and_one_that_hangs_holds_nothing_up(system: System, start: Start) -> None:
     clock, gate = FakeClock(), Gate()
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import minions.demo
+from minions import demo_files
 
 Demo = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -118,10 +118,10 @@ def test_the_checksum_tells(change: Callable[[Path], object], demo: Demo, folder
 
 
 def test_the_checksum_is_the_same_in_any_order_and_another_when_a_file_counts_twice() -> None:
-    one, two = (minions.demo.Counted(path=name, kind=".py") for name in ("one.py", "two.py"))
+    one, two = (demo_files.Counted(path=name, kind=".py") for name in ("one.py", "two.py"))
 
-    def summed(*files: minions.demo.Counted) -> str:
-        return functools.reduce(minions.demo.with_one_more, files, "0" * 64)
+    def summed(*files: demo_files.Counted) -> str:
+        return functools.reduce(demo_files.with_one_more, files, "0" * 64)
 
     assert summed(one, two) == summed(two, one)
     assert len({summed(), summed(one), summed(one, one), summed(one, one, one), summed(two)}) == 5
@@ -199,17 +199,17 @@ def test_an_empty_folder_ends_with_an_empty_table(demo: Demo, tmp_path: Path) ->
 
 def test_a_file_that_is_gone_when_its_turn_comes_is_unreadable(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        minions.demo.measure(str(folder), "never-there.py")
+        demo_files.measure(str(folder), "never-there.py")
 
 
 @given(st.text(alphabet=" \n\taé€𝄞\u2003", max_size=60), st.integers(min_value=4, max_value=9))
 def test_a_file_is_measured_in_blocks_as_it_would_be_in_one(text: str, block_bytes: int) -> None:
     raw = text.encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(minions.demo, "BLOCK_BYTES", block_bytes)
+        patch.setattr(demo_files, "BLOCK_BYTES", block_bytes)
         patch.setattr(Path, "open", lambda path, mode: io.BytesIO(raw))
         patch.setattr(Path, "stat", lambda path: os.stat(__file__))  # noqa: PTH116 - Path.stat is what is replaced
-        counted, first = minions.demo.measure("", "text.md")
+        counted, first = demo_files.measure("", "text.md")
 
     assert attrs.astuple(counted) == (
         "text.md",
@@ -228,7 +228,7 @@ def test_what_is_cut_off_within_a_letter_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "cut.txt").write_bytes("€".encode()[:2])
 
     with pytest.raises(UnicodeDecodeError):
-        minions.demo.measure(str(tmp_path), "cut.txt")
+        demo_files.measure(str(tmp_path), "cut.txt")
 
 
 def test_the_order_of_the_walk_is_that_of_its_cursor(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_the_order_of_the_walk_is_that_of_its_cursor(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True, parents=True)
         path.touch()
 
-    walked = [path.split("/") for path in minions.demo.walk(str(tmp_path), leave_out="")]
+    walked = [path.split("/") for path in demo_files.walk(str(tmp_path), leave_out="")]
     assert walked == sorted(walked)
     assert len(walked) == 10
 
