@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from minions.errors import MessageRefused, StopRequested
 from minions.flow.channel import UNREAD, Channel
 from minions.flow.codec import TypeCodec
-from minions.model.ports import Outbox, type_name
+from minions.model.ports import Outbox, classes_of, type_name
 
 __all__ = ["Door", "Receiver", "Sender", "message_of"]
 
@@ -38,7 +38,7 @@ class Sender:
     it is not.
     """
 
-    __slots__ = ("_channels", "_class", "_encode", "_life", "_only", "_outbox", "_shared")
+    __slots__ = ("_channels", "_classes", "_encode", "_life", "_only", "_outbox", "_shared")
 
     def __init__(
         self, life: Door, outbox: Outbox[Any], channels: tuple[Channel, ...], codec: TypeCodec[Any] | None
@@ -46,7 +46,7 @@ class Sender:
         self._life = life
         self._outbox = outbox
         self._channels = channels
-        self._class = getattr(outbox.type, "__origin__", outbox.type)
+        self._classes = classes_of(outbox.type)
         self._encode = codec.encode if codec is not None else None
         self._shared = codec is None or codec.immutable
         plain = len(channels) == 1 and codec is None and channels[0].overflow == "block"
@@ -54,17 +54,20 @@ class Sender:
 
     def send(self, message: Any, *, timeout_s: float | None = None) -> None:
         """See `Outbox.send`."""
-        if message.__class__ is not self._class:
-            self._refuse(message)
+        if message.__class__ not in self._classes:
+            self._look_closely(message)
         if self._only is not None and self._life.pass_on(self._only, message):
             return
         stored = self._encode(message) if self._encode is not None else None
         self._life.send(self._channels, message, self._shared, stored, timeout_s)
 
-    def _refuse(self, message: Any) -> None:
+    def _look_closely(self, message: Any) -> None:
+        """Refuses a message that is of none of the classes; one of a subclass too where it may have to be stored."""
         expected = type_name(self._outbox.type)
         where = f"{self._life.name}.{self._outbox.name}"
-        if isinstance(message, self._class):
+        if isinstance(message, tuple(self._classes)):
+            if self._encode is None:
+                return
             raise MessageRefused(
                 f"{where} sends {expected}, not its subclass {type_name(type(message))}: what the subclass adds would be lost "
                 f"in the store; send {expected}, or give the subclass an outbox of its own"

@@ -7,6 +7,8 @@ plain attribute accesses at full speed. What a descriptor answers itself is aske
 
 from __future__ import annotations
 
+import types
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
@@ -16,7 +18,7 @@ from minions.model.policy import Retry
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "type_name"]
+__all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "classes_of", "type_name"]
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Callable[..., object])
@@ -29,6 +31,17 @@ OVERFLOWS = ("block", "drop_oldest", "drop_newest", "fail")
 def type_name(declared: Any) -> str:
     """A declared type as a user wrote it: ``Reading``, ``dict[str, int]``."""
     return declared.__qualname__ if isinstance(declared, type) and not hasattr(declared, "__args__") else str(declared)
+
+
+def classes_of(declared: Any) -> frozenset[type]:
+    """The classes that the values of a declared type are of: those of all members of a union, ``dict`` for ``dict[str, int]``."""
+    origin = typing.get_origin(declared)
+    if origin in (typing.Union, types.UnionType):
+        return frozenset().union(*(classes_of(member) for member in typing.get_args(declared)))
+    if origin is typing.Literal:
+        return frozenset(type(value) for value in typing.get_args(declared))
+    found = origin if isinstance(origin, type) else declared
+    return frozenset({found}) if isinstance(found, type) else frozenset({object})
 
 
 class Port(Generic[T]):
@@ -103,7 +116,7 @@ class Outbox(Port[T]):
             timeout_s: how long to wait for room, in seconds; None waits as long as it takes.
 
         Raises:
-            MessageRefused: the value is not of the outbox's class.
+            MessageRefused: the value is not of the outbox's class (or is of a subclass, and might have to be stored).
             CannotEncode: the value would not survive being stored.
             InboxFull: no room within `timeout_s`, or the inbox was declared with ``overflow="fail"``. Nothing was sent.
         """
@@ -116,7 +129,8 @@ class Inbox(Port[T]):
     Args:
         type: the class of the messages.
         capacity: how many messages may wait here or be in work; senders block beyond that.
-        durable: messages survive a crash. With False they live in memory only and may be of any class.
+        durable: messages survive a crash. With False they live in memory only and may be of any class; receivers then share
+            the object that was sent, so do not change it.
         overflow: what happens to a message that finds the inbox full: "block" the sender, "drop_oldest" waiting message,
             "drop_newest" (the message itself) or "fail" (the sender gets `InboxFull`).
         retry: what happens to a message whose handler raises.

@@ -597,6 +597,17 @@ class TestReading:
         reader.take()
         assert quiet()
 
+    def test_is_quiet_also_while_it_sleeps_on_what_it_has_in_hand(self, rig: Rig) -> None:
+        a = rig.channel("a.in")
+        sender, reader = rig.life("s"), rig.life("r", a)
+        sender.send((a, 1))
+        assert reader.take_numbers() == [1]
+        assert not rig.journal.quiet([a], [reader.mailbox])
+        assert reader.take() == []
+        assert rig.journal.quiet([a], [reader.mailbox])
+        sender.send((a, 2))
+        assert not rig.journal.quiet([a], [reader.mailbox])
+
     def test_is_not_quiet_while_it_works_on_what_it_found_by_itself(self, rig: Rig) -> None:
         a = rig.channel("a.in")
         sender, other, reader = rig.life("s"), rig.life("r#0", a), rig.life("r#1", a)
@@ -735,6 +746,18 @@ class TestTheEndOfALife:
             assert rig.journal.attempts(entry) == number - 1
             reader.end(failed=entry)
             assert rig.journal.attempts(entry) == number
+
+    def test_keeps_what_failed_from_the_other_replicas_until_the_next_life_begins(self, rig: Rig) -> None:
+        a = rig.channel("a.in", shared=True)
+        one, other = rig.life("r#0", a), rig.life("r#1", a)
+        rig.life("s").send((a, 1), (a, 2))
+        one.end(failed=one.taken()[0])
+        assert other.take_numbers() == [2]
+        assert other.take() == []
+        assert a.size == 2
+        rig.life("r#0", a, epoch=2)
+        assert other.rang()
+        assert other.take_numbers() == [1]
 
     def test_happens_once(self, rig: Rig) -> None:
         a = rig.channel("a.in")

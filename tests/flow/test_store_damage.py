@@ -287,11 +287,11 @@ def test_the_disk_itself_refuses_pickles_and_files_both_ways(tmp_path: Path) -> 
         for value in (b"bytes", "text", 1, 1.5):
             cache.set(value, value)
             assert cache.get(value) == value
-        for value in (None, True, ["list"], bytearray(b"x"), Bomb(tmp_path)):
+        for other in (None, True, ["list"], bytearray(b"x"), Bomb(tmp_path)):
             with pytest.raises(TypeError, match="cannot be stored"):
-                cache.set("key", value)
+                cache.set("key", other)
             with pytest.raises(TypeError, match="cannot be stored"):
-                cache.set(value, b"value")
+                cache.set(other, b"value")
         with (tmp_path / "cache.db").open("rb") as file, pytest.raises(TypeError, match="file"):
             cache.set("key", file, read=True)
         disk = cache.disk

@@ -186,7 +186,8 @@ def test_a_unit_that_an_abandoned_thread_completes_late_never_was(system: System
                 raise
 
     one, kept = system.add(One()), system.add(Kept())
-    stuck = system.add({"handler": Handling, "unit": Looping}[place](), name="stuck")
+    stuck: Handling | Looping = Handling() if place == "handler" else Looping()
+    system.add(stuck, name="stuck")
     system.connect(one.out, stuck.numbers)
     system.connect(stuck.out, kept.numbers)
     run = start(system, clock=clock, stop_timeout_s=10.0)

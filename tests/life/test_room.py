@@ -115,12 +115,11 @@ def test_an_inbox_that_fails_when_full_counts_nothing_that_was_handled(
                 for value in range(capacity):
                     self.out.send(Number(value))
             gate.wait_reached()
-            more = 0
-            try:
-                for more in range(capacity):
+            for more in range(capacity):
+                try:
                     self.out.send(Number(-1))
-            except InboxFull:
-                full.add(more)
+                except InboxFull:
+                    full.add(more)
             gate.open()
 
     class Slow(Component):

@@ -1,4 +1,4 @@
-"""How a run ends: by itself, or when it is asked to, whatever its components are doing. Time stands still but where it is moved."""
+"""How a run ends: by itself, or when it is asked to, whatever its components are doing. Time moves only where a test moves it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,6 @@ class Polling(Component):
 
     numbers = Inbox(Number)
     values = State(list[int])
-    looked_up = 0
 
     def run(self) -> None:
         while self.running:
@@ -283,7 +282,10 @@ def test_a_log_handler_that_blocks_delays_neither_the_components_nor_the_stop(
             if next(fails) < 3:
                 raise OSError("not yet")
 
-    numbers, failing = system.add(Numbers(count=5)), system.add(Failing(), restart=Restart(backoff=Backoff(0.0)))
+    numbers, failing = (
+        system.add(Numbers(count=5)),
+        system.add(Failing(), restart=Restart(backoff=Backoff(initial_s=0.0))),
+    )
     system.connect(numbers.out, failing.numbers)
     with logged_by(Blocking()):
         with system.started():
@@ -309,18 +311,23 @@ def test_a_system_whose_stop_was_broken_off_says_that_it_still_stops_and_can_be_
             self.lives += 1
 
     slow = system.add(Slow())
-    with pytest.raises(KeyboardInterrupt), system.started():
-        gate.wait_reached()
-        runtime = system._runtime
-        assert runtime is not None
-        monkeypatch.setattr(runtime._ended, "wait", press_ctrl_c)
+
+    def leave_and_press_ctrl_c() -> None:
+        with system.started():
+            gate.wait_reached()
+            assert system._runtime is not None
+            monkeypatch.setattr(system._runtime._ended, "wait", press_ctrl_c)
+
+    with pytest.raises(KeyboardInterrupt):
+        leave_and_press_ctrl_c()
     monkeypatch.undo()
 
     for attempt in (system.run, system.started().__enter__):
         with pytest.raises(UsageError, match="still stopping"):
             attempt()
     gate.open()
-    runtime.end()
+    assert system._runtime is not None
+    system._runtime.end()
     with system.started():
         assert system.wait(PATIENCE_S)
     assert slow.lives == 2

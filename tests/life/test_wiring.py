@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from minions import Backoff, Component, Inbox, InboxFull, Outbox, Retry, State, System, events
+from minions import Backoff, Component, Inbox, InboxFull, MessageRefused, Outbox, Retry, State, System, events
 from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
 
@@ -413,3 +413,52 @@ def test_a_few_hundred_units_from_many_components_come_exactly_once(system: Syst
         system.connect(plus.out, kept.numbers)
     start(system, forever=False).ended()
     assert sorted(kept.values) == [100 * place + value for place in range(16) for value in range(25)]
+
+
+def test_an_outbox_of_a_union_carries_each_of_its_members(system: System, start: Start) -> None:
+    class Source(Component):
+        out = Outbox[int | str](int | str)  # type: ignore[arg-type]
+
+        def run(self) -> None:
+            self.out.send(1)
+            self.out.send("two")
+            with pytest.raises(MessageRefused, match=r"source\.out sends int \| str, not 3\.0 \(float\)"):
+                self.out.send(3.0)  # type: ignore[arg-type]
+
+    class Keeping(Component):
+        values = Inbox[int | str](int | str)  # type: ignore[arg-type]
+        kept = State(list[int | str])
+
+        @values.handler
+        def keep(self, value: int | str) -> None:
+            self.kept.append(value)
+
+    source, keeping = system.add(Source()), system.add(Keeping())
+    system.connect(source.out, keeping.values)
+    start(system, forever=False).ended()
+    assert keeping.kept == [1, "two"]
+
+
+def test_what_need_not_be_stored_may_be_of_a_subclass(system: System, start: Start) -> None:
+    class Special(Number):
+        pass
+
+    class Source(Component):
+        out = Outbox(Number)
+
+        def run(self) -> None:
+            self.out.send(Special(1))
+
+    seen = Log()
+
+    class Seeing(Component):
+        numbers = Inbox(Number, durable=False)
+
+        @numbers.handler
+        def see(self, number: Number) -> None:
+            seen.add(type(number))
+
+    source, seeing = system.add(Source()), system.add(Seeing())
+    system.connect(source.out, seeing.numbers)
+    start(system, forever=False).ended()
+    assert seen.entries == [Special]
