@@ -47,6 +47,8 @@ class Life:
         instance: the component, from `begin` to `forget`.
         current: the message in work. Without an open unit it is left over from one that failed.
         has_begun: whether `on_start` has come to its end.
+        open_unit: the unit in work.
+        pass_on: the shortest way for a message, where a unit has no more to it than what is sent.
     """
 
     instance: Component
@@ -77,7 +79,8 @@ class Life:
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
         self._states = States(plan.node.declaration.states, plan.state_codecs, journal.stored_states(self.name))
         self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
-        self._unit: Unit | None = None
+        self.open_unit: Unit | None = None
+        self.pass_on: Callable[[Channel, Any, Fence], bool] | None = None if plan.state_codecs else journal.pass_on
         self._received_here = False  # the open unit was opened by a receive() and ends with the next one
         self._received = 0  # how many messages the open unit has received, or the last one had
         self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
@@ -135,7 +138,7 @@ class Life:
     def forget(self) -> None:
         """Lets go of the instance, so that what it holds is freed before the next life needs it. Last on its own thread."""
         self._thread = 0  # the number may be given to another thread, which is not this one
-        self._unit = self.current = None
+        self.open_unit = self.current = None
         self._handlers.clear()
         self._values = {}
         if hasattr(self, "instance"):
@@ -171,7 +174,14 @@ class Life:
             if mode is Mode.ENDING or mode is Mode.CUT:
                 break
             if plain and entry[3] is None:
-                self._handle_plain(entry)
+                self.current = entry
+                unit = self.open_unit = self._spare
+                self._handlers[entry[0]](entry[2])
+                if not unit.sends:
+                    self._effectless_done(entry[0])
+                    continue
+                self._spare = Unit(self.name)
+                self._finish(entry, unit)
             else:
                 self._handle(entry)
         self.flush()
@@ -184,25 +194,17 @@ class Life:
         except CannotDecode as error:
             self.set_aside(entry, 1, error, "")
             return
-        unit = self._unit = Unit(self.name)
+        unit = self.open_unit = Unit(self.name)
         self._handlers[entry[0]](message)
         self._finish(entry, unit)
 
-    def _handle_plain(self, entry: Entry) -> None:
-        """The same for a message that is not durable, in a component without state: often there is nothing to be kept.
+    def _effectless_done(self, channel: Channel) -> None:
+        """A message is handled that is not durable, and whose handler, in a component without state, has sent nothing.
 
-        Then nobody can tell when exactly the message was settled, and a few are settled at once. Few in relation to the
-        capacity, because what is not settled keeps its room.
+        Nobody can tell when exactly it is settled, so a few are settled at once. Few in relation to the capacity, because
+        what is not settled keeps its room.
         """
-        channel = entry[0]
-        self.current = entry
-        unit = self._unit = self._spare
-        self._handlers[channel](entry[2])
-        if unit.sends:
-            self._spare = Unit(self.name)
-            self._finish(entry, unit)
-            return
-        self._unit = self.current = None
+        self.open_unit = self.current = None
         self._effectless += 1
         if self._effectless >= channel.most_unsettled or (channel.line and self._is_settling_late()):
             self.flush()
@@ -211,7 +213,7 @@ class Life:
         self.flush()
         unit.settles.append(entry)
         self._submit_changed(unit)
-        self._unit = self.current = None
+        self.open_unit = self.current = None
 
     def _is_settling_late(self) -> bool:
         """Whether nothing was settled for a while, although senders wait for it."""
@@ -245,12 +247,12 @@ class Life:
             traceback=traceback,
             at=self._clock.wall(),
         )
-        unit = self._unit if self._unit is not None else Unit(self.name)
+        unit = self.open_unit if self.open_unit is not None else Unit(self.name)
         unit.settles.append(entry)
         keep = keep and channel.codec is not None
         if keep:
             unit.dead_letters.append((rows.dead_key(channel.name, sequence), letter.body()))
-        if unit is not self._unit:
+        if unit is not self.open_unit:
             self.flush()
             self._submit(unit, None)
             self.current = None
@@ -295,7 +297,7 @@ class Life:
         """On any thread."""
         self._refuse_if_over()
         deadline_s = self._deadline_s(timeout_s)
-        if self._is_own_thread() and self._unit is None:
+        if self._is_own_thread() and self.open_unit is None:
             self._save_if_changed()
         with self._parker_of_this_thread() as parker:
             ticket = self._journal.commit_ticket(parker)
@@ -305,7 +307,7 @@ class Life:
     @contextmanager
     def unit(self) -> Iterator[None]:
         self._own_thread_only("unit()")
-        if self._unit is not None:
+        if self.open_unit is not None:
             raise UsageError(
                 f"{self.name}: a unit of work is open already: "
                 + (
@@ -317,7 +319,7 @@ class Life:
         self._stop_if_ending()
         self._put_down()
         self._save_if_changed()
-        unit = self._unit = Unit(self.name)
+        unit = self.open_unit = Unit(self.name)
         self._received = 0
         try:
             yield
@@ -326,7 +328,7 @@ class Life:
             self.drop_unit()
             self._states.restore(self._values)
             raise
-        self._unit = self.current = None
+        self.open_unit = self.current = None
 
     def send(
         self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
@@ -337,7 +339,7 @@ class Life:
             shared: whether receivers get the object itself; otherwise each makes its own from the stored form.
         """
         own = self._is_own_thread()
-        unit = self._unit if own else None
+        unit = self.open_unit if own else None
         if unit is not None:
             unit.send(channels, message, shared, stored)
             return
@@ -351,26 +353,20 @@ class Life:
         with self._parker_of_this_thread() as parker:
             self._submit_with(unit, parker, self._deadline_s(timeout_s))
 
-    def pass_on(self, channel: Channel, message: Any) -> bool:
-        """Sends a message that is a unit of its own by the shortest way; False where that does not lead there. On any thread."""
-        if self._thread == threading.get_ident() and (self._unit is not None or self._plan.state_codecs):
-            return False
-        return self._journal.pass_on(channel, message, self.fence)
-
     def receive(self, channel: Channel, timeout_s: float | None) -> Any:
         self._own_thread_only("receive()")
         if self._hook != "run":
             raise UsageError(f"{self.name}: receive() works in run() only; a handler is given its messages one by one")
         self._close_if_open()
-        if self._unit is None:
+        if self.open_unit is None:
             self._put_down()
             self._save_if_changed()
             self._received = 0
         entry, message = self._next_message(channel, self._deadline_s(timeout_s))
-        if self._unit is None:
-            self._unit = Unit(self.name)
+        if self.open_unit is None:
+            self.open_unit = Unit(self.name)
             self._received_here = True
-        self._unit.settles.append(entry)
+        self.open_unit.settles.append(entry)
         self._received += 1
         return message
 
@@ -398,10 +394,10 @@ class Life:
     # ------------------------------------------------------------------ units
     def _whole(self, hook: Callable[[], None]) -> None:
         """Runs a hook as one unit of work."""
-        unit = self._unit = Unit(self.name)
+        unit = self.open_unit = Unit(self.name)
         hook()
         self._submit_changed(unit)
-        self._unit = None
+        self.open_unit = None
 
     def _submit_changed(self, unit: Unit) -> None:
         """Makes a unit whole, with what has changed of the state; waits for room."""
@@ -431,15 +427,15 @@ class Life:
 
     def _close_if_open(self) -> None:
         """Ends the unit that a receive() had opened."""
-        unit = self._unit
+        unit = self.open_unit
         if unit is not None and self._received_here:
             self._submit_changed(unit)
-            self._unit = self.current = None
+            self.open_unit = self.current = None
             self._received_here = False
 
     def drop_unit(self) -> None:
         """Forgets the open unit: nothing of it was. What it received is still in hand."""
-        self._unit = None
+        self.open_unit = None
         self._received_here = False
 
     def _put_down(self) -> None:

@@ -5,23 +5,33 @@ They are called by user code on the component's thread (a sender on any thread);
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from minions.errors import MessageRefused, StopRequested
+from minions.fence import Fence
 from minions.flow.channel import UNREAD, Channel
 from minions.flow.codec import TypeCodec
+from minions.flow.unit import Unit
 from minions.model.ports import Outbox, classes_of, type_name
 
 __all__ = ["Door", "Receiver", "Sender", "message_of"]
 
 
 class Door(Protocol):
-    """The life that a port belongs to."""
+    """The life that a port belongs to.
+
+    Attributes:
+        name: of the component.
+        fence: what the life may still do.
+        open_unit: the unit in work on the component's own thread.
+        pass_on: `Journal.pass_on`; None where a unit has more to it than what is sent.
+    """
 
     name: str
-
-    def pass_on(self, channel: Channel, message: Any) -> bool: ...
+    fence: Fence
+    open_unit: Unit | None
+    pass_on: Callable[[Channel, Any, Fence], bool] | None
 
     def send(
         self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
@@ -38,7 +48,7 @@ class Sender:
     it is not.
     """
 
-    __slots__ = ("_channels", "_classes", "_encode", "_life", "_only", "_outbox", "_shared")
+    __slots__ = ("_channels", "_classes", "_encode", "_fence", "_life", "_only", "_outbox", "_pass_on", "_shared")
 
     def __init__(
         self, life: Door, outbox: Outbox[Any], channels: tuple[Channel, ...], codec: TypeCodec[Any] | None
@@ -50,14 +60,21 @@ class Sender:
         self._encode = codec.encode if codec is not None else None
         self._shared = codec is None or codec.immutable
         plain = len(channels) == 1 and codec is None and channels[0].overflow == "block"
+        self._pass_on = life.pass_on if plain else None
         self._only = channels[0] if plain else None
+        self._fence = life.fence
 
     def send(self, message: Any, *, timeout_s: float | None = None) -> None:
         """See `Outbox.send`."""
         if message.__class__ not in self._classes:
             self._look_closely(message)
-        if self._only is not None and self._life.pass_on(self._only, message):
-            return
+        if (
+            self._only is not None
+            and self._pass_on is not None
+            and self._life.open_unit is None
+            and self._pass_on(self._only, message, self._fence)
+        ):
+            return  # the shortest way: a unit of one message that is not durable
         stored = self._encode(message) if self._encode is not None else None
         self._life.send(self._channels, message, self._shared, stored, timeout_s)
 

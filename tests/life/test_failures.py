@@ -142,11 +142,14 @@ def test_whoever_meets_the_dead_life_of_another_component_has_failed_itself(syst
     assert [failed.component for failed in run.all(events.ComponentFailed)] == ["meddling"] * 2
 
 
-def test_a_unit_of_several_messages_that_fails_is_put_down_to_none_of_them(system: System, start: Start) -> None:
+@pytest.mark.parametrize("attempts", [1, 9])
+def test_a_unit_of_several_messages_that_fails_is_put_down_to_none_of_them(
+    system: System, start: Start, attempts: int
+) -> None:
     fails = itertools.count()
 
     class Gathering(Component):
-        numbers = Inbox(Number, retry=Retry(attempts=1))
+        numbers = Inbox(Number, retry=Retry(attempts=attempts, backoff=AT_ONCE))
         batches = State(list[list[int]])
 
         def run(self) -> None:
@@ -166,6 +169,7 @@ def test_a_unit_of_several_messages_that_fails_is_put_down_to_none_of_them(syste
     assert gathering.batches == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     failed = run.all(events.ComponentFailed)
     assert [(event.where, event.message_id, event.attempt) for event in failed] == [("run", "", 0)] * 2
+    assert {event.error for event in failed} == {"ValueError: one of them, but which?"}
     assert dead_letters(system.folder) == []
 
 

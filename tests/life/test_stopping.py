@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -26,6 +27,8 @@ from minions import (
 from minions.flow.store import Store
 from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
+
+AT_ONCE = Backoff(initial_s=0.0)
 
 
 class Numbers(Component):
@@ -271,28 +274,28 @@ def test_a_log_handler_that_blocks_delays_neither_the_components_nor_the_stop(
 ) -> None:
     monkeypatch.setattr("minions.life.runtime._LAST_WORDS_TIMEOUT_S", 0.01)
     system._clock = FakeClock()
-    gate, fails = Gate(), itertools.count()
+    records, fails, released, told = itertools.count(), itertools.count(), threading.Event(), Log()
 
     class Blocking(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            gate.pass_through()
+            if next(records) == 0:
+                told.add("blocks")
+                told.add("was released" if released.wait(PATIENCE_S) else "was waited for")
 
     class Failing(Kept):
         def on_start(self) -> None:
             if next(fails) < 3:
                 raise OSError("not yet")
 
-    numbers, failing = (
-        system.add(Numbers(count=5)),
-        system.add(Failing(), restart=Restart(backoff=Backoff(initial_s=0.0))),
-    )
+    numbers, failing = system.add(Numbers(count=5)), system.add(Failing(), restart=Restart(backoff=AT_ONCE))
     system.connect(numbers.out, failing.numbers)
     with logged_by(Blocking()):
         with system.started():
-            gate.wait_reached()
+            told.wait_for_count(1)
             assert system.wait(PATIENCE_S)
         assert failing.values == list(range(5))
-        gate.open()
+        released.set()
+        assert told.wait_for_count(2) == ["blocks", "was released"]
 
 
 def test_a_system_whose_stop_was_broken_off_says_that_it_still_stops_and_can_be_started_later(
