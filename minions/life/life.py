@@ -84,6 +84,8 @@ class Life:
         self._received_here = False  # the open unit was opened by a receive() and ends with the next one
         self._received = 0  # how many messages the open unit has received, or the last one had
         self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
+        self._sleep_was_cut_short = False
+        self._letters: list[tuple[rows.DeadLetter, bool]] = []  # what the open unit sets aside, told once it is whole
         self._effectless = 0  # messages handled, first in hand, that are settled all at once because nobody can tell
         self._settled_at_s = 0.0
 
@@ -252,11 +254,11 @@ class Life:
         keep = keep and channel.codec is not None
         if keep:
             unit.dead_letters.append((rows.dead_key(channel.name, sequence), letter.body()))
+        self._letters.append((letter, keep))
         if unit is not self.open_unit:
             self.flush()
             self._submit(unit, None)
             self.current = None
-        self._on_set_aside(letter, keep)
 
     def give_up(self, *, failed: Entry | None = None) -> None:
         """Ends this life for good: its fence is cut and what it had in hand is given back. Safe to call from any thread.
@@ -288,9 +290,12 @@ class Life:
     def sleep(self, seconds: float) -> None:
         """On any thread."""
         deadline_s = self._clock.monotonic() + seconds
+        until = Mode.STOPPING if not self._sleep_was_cut_short else Mode.ENDING
         with self._parker_of_this_thread() as parker:
-            while self.fence.mode is Mode.LIVE and self._clock.monotonic() < deadline_s:
+            while self.fence.mode < until and self._clock.monotonic() < deadline_s:
                 self._clock.wait(parker, deadline_s)
+        # Only the one sleep that the stop comes upon ends early: a loop that does not look at `running` must not spin.
+        self._sleep_was_cut_short |= self.fence.mode >= Mode.STOPPING
         self._stop_if_ending()
 
     def commit(self, timeout_s: float | None) -> None:
@@ -408,6 +413,9 @@ class Life:
         if not unit.is_empty:
             self._submit_with(unit, self.parker, self._deadline_s(timeout_s))
             self._states.saved(unit.states, self._values)
+            letters, self._letters = self._letters, []
+            for letter, kept in letters:
+                self._on_set_aside(letter, kept)
 
     def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
         journal, fence = self._journal, self.fence
@@ -437,6 +445,7 @@ class Life:
         """Forgets the open unit: nothing of it was. What it received is still in hand."""
         self.open_unit = None
         self._received_here = False
+        self._letters.clear()
 
     def _put_down(self) -> None:
         """Gives back what is in hand, to be received again."""

@@ -147,7 +147,11 @@ class Component:
         return message_id
 
     def sleep(self, seconds: float) -> None:
-        """Waits; ends early when the component is asked to stop."""
+        """Waits; the one wait during which (or before which) the component is asked to stop ends early.
+
+        Raises:
+            StopRequested: the component was asked to stop a while ago; let it pass.
+        """
         self._minions.sleep(seconds)
 
     def unit(self) -> AbstractContextManager[None]:

@@ -125,7 +125,7 @@ def test_a_loop_that_is_left_with_part_of_a_batch_ends_at_once_and_finds_it_at_t
         clock, system = FakeClock(), new_system()
         numbers, gathering = system.add(Numbers(count=count, ends=by_itself)), system.add(Gathering())
         system.connect(numbers.out, gathering.numbers)
-        run = start(system, clock=clock, forever=not by_itself).up()
+        run = start(system, clock=clock, forever=not by_itself)
 
         if not by_itself:
             clock.wait_for_waiters()  # the source: everything was sent
@@ -244,7 +244,7 @@ def test_a_commit_that_never_comes_gives_way_to_a_stop_and_the_stop_keeps_its_de
     run.runtime.stop("stopped")
     run.reach()
     assert ends.entries == []
-    clock.advance(seconds=0.02)  # asked again
+    clock.advance(seconds=0.03)  # asked again
 
     stopped = run.ended()
     assert ends.entries == ["commit"]

@@ -1,0 +1,452 @@
+"""A child of the soak: a random system, drawn from a seed, that runs until it ends by itself or is killed.
+
+    python soak_child.py SEED FOLDER [LIFE]
+
+What the system consists of is written to FOLDER.json. A line is printed before and after each commit. The seed alone decides on
+the system; how fast and how disturbed it runs differs from life to life. With SOAK_BREAK=DEFECT in the environment the runtime is
+broken on purpose, and its commits are slow.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import random
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+
+from minions import Backoff, Component, Inbox, InboxEmpty, Outbox, Restart, Retry, State, StopRequested, System
+from minions.clock import Parkable
+from minions.fence import Fence
+from minions.flow import rows
+from minions.flow.channel import Channel, Entry, Wakes
+from minions.flow.journal import Journal
+from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
+from minions.flow.store import Store
+
+LONGEST_LIFE_S = 50.0
+MOST_ARRIVALS = 40  # of one number, at all components together
+MOST_MESSAGES = 30_000
+MOST_BYTES = 30 << 20
+
+SOON = Backoff(initial_s=0.001, longest_s=0.005)
+RETRY = Retry(attempts=1_000_000, backoff=SOON)
+RESTART = Restart(failures=1_000_000, backoff=SOON)
+
+fate = random.Random()  # which errors are injected; one for all lives of a component, or each would fail where the last one did
+
+
+# What a system consists of --------------------------------------------------------------------------------------------
+@attrs.frozen
+class Way:
+    """One outbox: what it sends ("frozen" or "mutable"), and to whom."""
+
+    name: str
+    message: str
+    receivers: tuple[str, ...]
+
+
+@attrs.frozen
+class Part:
+    """One component.
+
+    Attributes:
+        kind: which of the classes below it is.
+        message: what its inbox carries.
+        keeps: whether it has a state, in which it tallies what it receives.
+        error_ratio: how likely an error is, at each of the places that have one.
+        batch: the most messages of one unit, where it opens its units itself.
+        total: how many messages it sends, where it is a source.
+        size_bytes: of the payload of these.
+    """
+
+    name: str
+    kind: str
+    ways: tuple[Way, ...]
+    message: str = "frozen"
+    capacity: int = 1
+    replicas: int = 1
+    keeps: bool = True
+    error_ratio: float = 0.0
+    batch: int = 1
+    total: int = 0
+    size_bytes: int = 0
+
+
+def draw(seed: int) -> list[Part]:
+    """The parts of a system, each before those that it feeds."""
+    chance = random.Random(f"system {seed}")
+    sources, workers, sinks = [], [], []
+    feeds: dict[str, list[str]] = {}
+    arrivals = MOST_ARRIVALS + 1
+    while arrivals > MOST_ARRIVALS:
+        sources = [f"source-{number}" for number in range(chance.randint(1, 3))]
+        workers = [f"worker-{number}" for number in range(chance.randint(0, 5))]
+        sinks = [f"sink-{number}" for number in range(chance.randint(1, 2))]
+        feeds = draw_feeds(chance, sources, workers, sinks)
+        arrivals = count_arrivals(feeds, sources)
+    message = {name: chance.choice(("frozen", "mutable")) for name in workers + sinks}
+    error_ratio = chance.choice((0.0, 0.0, 0.001, 0.02))
+    parts = []
+    for name in sources:
+        ways = draw_ways(chance, feeds[name], message)
+        size_bytes = chance.choice((10, 10, 100, 1_000, 50_000))
+        most = min(MOST_MESSAGES // arrivals, MOST_BYTES // (arrivals * size_bytes))
+        parts.append(
+            Part(
+                name=name,
+                kind=chance.choice(("units", "sends")) if len(ways) == 1 else "units",
+                ways=ways,
+                error_ratio=error_ratio,
+                batch=chance.choice((1, 1, 3, 30)),
+                total=max(20, int(most * chance.uniform(0.3, 1.0))),
+                size_bytes=size_bytes,
+            )
+        )
+    for name in workers + sinks:
+        replicas = chance.choice((1, 1, 2, 3)) if name in workers else 1
+        parts.append(
+            Part(
+                name=name,
+                kind=chance.choice(("handler", "handler", "loop", "batches")),
+                ways=draw_ways(chance, feeds[name], message),
+                message=message[name],
+                capacity=chance.choice((1, 2, 10, 100, 1_000)),
+                replicas=replicas,
+                keeps=name in sinks or (replicas == 1 and chance.random() < 0.7),
+                error_ratio=error_ratio,
+                batch=chance.choice((1, 2, 5)),
+            )
+        )
+    return parts
+
+
+def draw_feeds(
+    chance: random.Random, sources: list[str], workers: list[str], sinks: list[str]
+) -> dict[str, list[str]]:
+    """Whom each part feeds: a graph without circles, in which everybody is fed and only sinks feed nobody."""
+    later = workers + sinks
+    feeds: dict[str, list[str]] = {name: [] for name in sources + later}
+    for name in sources + workers:
+        ahead = later[later.index(name) + 1 :] if name in later else later
+        feeds[name] = chance.sample(ahead, k=min(len(ahead), chance.randint(1, 3)))
+    for place, name in enumerate(later):
+        if not any(name in fed for fed in feeds.values()):
+            feeds[chance.choice(sources + workers[:place])].append(name)
+    return feeds
+
+
+def count_arrivals(feeds: dict[str, list[str]], sources: list[str]) -> int:
+    """How often one number of each source arrives anywhere. Every part stands before those that it feeds."""
+    arriving = dict.fromkeys(feeds, 0) | dict.fromkeys(sources, 1)
+    for name, fed in feeds.items():
+        for receiver in fed:
+            arriving[receiver] += arriving[name]
+    return sum(arriving.values()) - len(sources)
+
+
+def draw_ways(chance: random.Random, fed: list[str], message: dict[str, str]) -> tuple[Way, ...]:
+    """The outboxes that reach those fed: one for each, or one for all who take the same messages."""
+    if chance.random() < 0.5:
+        return tuple(Way(f"to_{name.replace('-', '_')}", message[name], (name,)) for name in fed)
+    kinds = sorted({message[name] for name in fed})
+    return tuple(Way(kind, kind, tuple(name for name in fed if message[name] == kind)) for kind in kinds)
+
+
+# The components -------------------------------------------------------------------------------------------------------
+@attrs.frozen
+class Frozen:
+    """A message that its receivers share. The trail names the outboxes that it came through."""
+
+    trail: str
+    number: int
+    payload: str
+
+
+@attrs.define
+class Mutable:
+    """A message of which each receiver has a copy of its own."""
+
+    trail: str
+    number: int
+    payload: str
+
+
+MESSAGES = {"frozen": Frozen, "mutable": Mutable}
+
+
+@attrs.define
+class Tally:
+    """What came by one trail.
+
+    Attributes:
+        count: how many messages.
+        checksum: the sum over their numbers and payloads, whatever their order.
+        last: the number of the last one.
+        late: how many had a number that was not above the one before.
+    """
+
+    count: int = 0
+    checksum: int = 0
+    last: int = -1
+    late: int = 0
+
+    def add(self, number: int, payload: str) -> None:
+        self.count += 1
+        self.checksum += zlib.crc32(f"{number}:{payload}".encode())
+        self.late += number <= self.last
+        self.last = number
+
+
+class InjectedError(Exception):
+    """Raised on purpose, anywhere."""
+
+
+def maybe_fail(part: Part) -> None:
+    if part.error_ratio and fate.random() < part.error_ratio:
+        raise InjectedError(part.name)
+
+
+@contextmanager
+def half_of_the_errors_caught() -> Iterator[None]:
+    """User code goes on after some errors, in the same life, and ends with the others."""
+    try:
+        yield
+    except InjectedError:
+        if fate.random() < 0.5:
+            raise
+
+
+def spoil(message: Frozen | Mutable) -> None:
+    """Changes a message that was sent or received, which nobody else may notice."""
+    if isinstance(message, Mutable):
+        message.trail, message.number, message.payload = "spoiled", -1, ""
+
+
+def send(component: Component, part: Part, trail: str, number: int, payload: str) -> None:
+    for way in part.ways:
+        message = MESSAGES[way.message](f"{trail} {part.name}.{way.name}".lstrip(), number, payload)
+        getattr(component, way.name).send(message)
+        spoil(message)
+
+
+class Source(Component):
+    """Sends the numbers from 0 up, and keeps how far it has come."""
+
+    part: Part
+    position = State(int)
+
+    @property
+    def goes_on(self) -> bool:
+        return self.running and self.position < self.part.total
+
+    def send_next(self) -> None:
+        number = self.position
+        self.position += 1
+        maybe_fail(self.part)
+        payload = (f"{number} " * self.part.size_bytes)[: self.part.size_bytes]
+        send(self, self.part, "", number, payload)
+
+
+class SourceOfUnits(Source):
+    def run(self) -> None:
+        while self.goes_on:
+            with half_of_the_errors_caught(), self.unit():
+                for _ in range(min(self.part.batch, self.part.total - self.position)):
+                    self.send_next()
+                maybe_fail(self.part)
+            if fate.random() < 0.01:
+                self.commit()
+
+
+class SourceOfSends(Source):
+    """Each of its sends is a unit of its own, with the position as it is."""
+
+    def run(self) -> None:
+        while self.goes_on:
+            self.send_next()
+
+
+class Work:
+    """What a component does with a message, however it comes by it."""
+
+    part: ClassVar[Part]  # of each class that `component_of` makes, like its ports
+    inbox: ClassVar[Any]
+    tallies: ClassVar[Any]
+
+    def work(self, message: Frozen | Mutable) -> None:
+        maybe_fail(self.part)
+        if self.part.keeps:
+            self.tallies.setdefault(message.trail, Tally()).add(message.number, message.payload)
+        assert isinstance(self, Component)
+        send(self, self.part, message.trail, message.number, message.payload)
+        spoil(message)
+        maybe_fail(self.part)
+
+
+class Loop(Work):
+    def run(self) -> None:
+        for message in self.inbox:
+            self.work(message)
+
+
+class Batches(Work):
+    """Receives a few messages in one unit, or fewer where no more wait."""
+
+    running: bool
+    unit: Callable[[], Any]
+
+    def run(self) -> None:
+        while self.running:
+            with half_of_the_errors_caught(), self.unit():
+                self.work(self.inbox.receive())
+                for _ in range(self.part.batch - 1):
+                    try:
+                        message = self.inbox.receive(timeout_s=0)
+                    except (InboxEmpty, StopRequested):
+                        break
+                    self.work(message)
+
+
+def handle(self: Work, message: Any) -> None:
+    self.work(message)
+
+
+def component_of(part: Part) -> Component:
+    """A component of a class of its own, because capacities and types are the class's."""
+    names: dict[str, Any] = {way.name: Outbox(MESSAGES[way.message]) for way in part.ways}
+    if part.total:
+        made = type(part.name, (SourceOfUnits if part.kind == "units" else SourceOfSends,), names)
+        return made(part=part)
+    names |= {"part": part, "inbox": Inbox(MESSAGES[part.message], capacity=part.capacity, retry=RETRY)}
+    if part.keeps:
+        names["tallies"] = State(dict[str, Tally])
+    if part.kind == "handler":
+        names["handle"] = names["inbox"].handler(handle)
+    base = {"handler": Work, "loop": Loop, "batches": Batches}[part.kind]
+    component: Component = type(part.name, (base, Component), names)()
+    return component
+
+
+def system_of(parts: list[Part], folder: str) -> System:
+    system = System("soak", folder=folder)
+    components: dict[str, Any] = {
+        part.name: system.add(component_of(part), name=part.name, replicas=part.replicas, restart=RESTART)
+        for part in parts
+    }
+    for part in parts:
+        for way in part.ways:
+            for receiver in way.receivers:
+                system.connect(getattr(components[part.name], way.name), components[receiver].inbox)
+    return system
+
+
+# Disturbances ---------------------------------------------------------------------------------------------------------
+Rows = Sequence[tuple[str, bytes]]
+
+
+def tell_of_commits(pause_s: float) -> None:
+    """Prints a line before and after each commit, which takes `pause_s` longer."""
+    commit = Store.commit
+
+    def told(self: Store, puts: Rows, deletes: Sequence[str]) -> int:
+        os.write(1, b"commits\n")
+        if pause_s:
+            threading.Event().wait(pause_s)
+        number = commit(self, puts, deletes)
+        os.write(1, b"committed\n")
+        return number
+
+    Store.commit = told  # type: ignore[method-assign]
+
+
+def keep_busy() -> None:
+    """Has a thread compete for the interpreter."""
+
+    def count() -> None:
+        while True:
+            sum(range(1_000))
+
+    threading.Thread(target=count, daemon=True).start()
+
+
+def disturb(chance: random.Random) -> None:
+    sys.setswitchinterval(chance.choice((1e-6, 1e-4, 5e-3)))
+    if chance.random() < 0.2:
+        keep_busy()
+    tell_of_commits(chance.choice((0.0, 0.0, 0.0, 0.005, 0.03)))
+
+
+# Defects --------------------------------------------------------------------------------------------------------------
+def acknowledge_early() -> None:
+    """What a component takes is settled in the epoch of that moment, not in that of the unit which handles it."""
+    take = Journal.take
+
+    def broken(
+        self: Journal, mailbox: Mailbox, fence: Fence, *, only: Channel | None = None, most: int = MOST_AT_ONCE
+    ) -> list[Entry] | None:
+        entries = take(self, mailbox, fence, only=only, most=most)
+        wakes: Wakes = []
+        with self.lock:
+            for channel, number, _, _ in entries or ():
+                channel.acks.add(number)
+                self._epoch.settled(channel)
+                self._epoch.units += 1
+                self._unsaved_units += 1
+            if entries and self._writer_asleep:
+                self._wake_writer_locked(wakes)
+        unpark_all(wakes)
+        return entries
+
+    Journal.take = broken  # type: ignore[method-assign]
+
+
+def unpark_all(parkables: list[Parkable]) -> None:
+    for parkable in parkables:
+        parkable.unpark()
+
+
+def keep_states_outside() -> None:
+    """States are written one commit later than the rest of their units."""
+    commit, close = Store.commit, Store.close
+    kept_back: list[tuple[str, bytes]] = []
+
+    def broken(self: Store, puts: Rows, deletes: Sequence[str]) -> int:
+        now = [*kept_back, *(row for row in puts if not row[0].startswith(rows.STATES))]
+        kept_back[:] = [row for row in puts if row[0].startswith(rows.STATES)]
+        return commit(self, now, deletes)
+
+    def close_after_all(self: Store) -> None:
+        commit(self, kept_back, [])
+        close(self)
+
+    Store.commit = broken  # type: ignore[method-assign]
+    Store.close = close_after_all  # type: ignore[method-assign]
+
+
+DEFECTS = {"ack_early": acknowledge_early, "state_outside": keep_states_outside}
+
+
+if __name__ == "__main__":
+    seed, folder, life = int(sys.argv[1]), sys.argv[2], [*sys.argv[3:], "0"][0]
+    faulthandler.dump_traceback_later(LONGEST_LIFE_S, exit=True)
+    logging.getLogger("minions").addHandler(logging.NullHandler())  # or each injected error would be logged
+    parts = draw(seed)
+    Path(f"{folder}.json").write_text(json.dumps([attrs.asdict(part) for part in parts], indent=1))
+    fate.seed(f"errors {seed} {life}")
+    if defect := os.environ.get("SOAK_BREAK"):
+        DEFECTS[defect]()
+        tell_of_commits(pause_s=0.03)
+    else:
+        disturb(random.Random(f"disturbances {seed} {life}"))
+    if (ended := system_of(parts, folder).run()) != "finished":
+        sys.exit(ended)
