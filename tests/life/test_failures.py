@@ -298,18 +298,21 @@ def test_sleep_in_a_life_that_was_abandoned_ends_it(system: System, start: Start
     assert ends.wait_for_count(1) == [(0, StaleComponent)]
 
 
-def test_a_loop_that_only_sleeps_is_ended_by_a_stop(system: System, start: Start) -> None:
-    clock = FakeClock()
+def test_a_loop_that_only_sleeps_is_ended_by_a_stop_and_does_not_spin_until_then(system: System, start: Start) -> None:
+    clock, slept = FakeClock(), Log()
 
     class Sleeping(Component):
         def run(self) -> None:
             while True:
                 self.sleep(1.0)
+                slept.add("once")
 
     system.add(Sleeping())
     run = start(system, clock=clock, stop_timeout_s=10.0)
     clock.wait_for_waiters()
     run.runtime.stop("stopped")
     run.reach()
+    assert clock.wait_for_waiters(2) == (1.0, 2.0), "it sleeps again, and the supervisor waits to ask again"
+    assert slept.entries == ["once"]
     clock.advance(seconds=2.0)  # asked again
     assert run.ended().problems == ()
