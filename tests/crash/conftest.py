@@ -1,4 +1,4 @@
-"""A folder of real files, and the demo run over it in child processes."""
+"""A folder of real files, and the demo run over it in child processes. At the end, how much the soak has done."""
 
 from __future__ import annotations
 
@@ -123,3 +123,11 @@ def uninterrupted(demo: DemoRuns, tmp_path_factory: pytest.TempPathFactory) -> O
     assert outcome.report["files"] == demo.files
     assert len(outcome.pages) == demo.files - outcome.report["types"]["(unreadable)"]["files"] > 300
     return outcome
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how much the soak has done, where it ran."""
+    ended = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    kills = [value for report in ended for name, value in report.user_properties if name == "kills"]
+    if kills:
+        terminalreporter.write_line(f"soak: {len(kills)} systems were killed {sum(kills)} times in all")

@@ -17,7 +17,7 @@ import random
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,14 +35,16 @@ from minions.flow.store import Store
 
 LONGEST_LIFE_S = 50.0
 MOST_ARRIVALS = 40  # of one number, at all components together
-MOST_MESSAGES = 30_000
-MOST_BYTES = 30 << 20
+MOST_MESSAGES = 15_000
+MOST_BYTES = 100 << 20
 
 SOON = Backoff(initial_s=0.001, longest_s=0.005)
 RETRY = Retry(attempts=1_000_000, backoff=SOON)
 RESTART = Restart(failures=1_000_000, backoff=SOON)
 
-fate = random.Random()  # which errors are injected; one for all lives of a component, or each would fail where the last one did
+fate = (
+    random.Random()
+)  # which errors are injected; one for all lives of a component, or each would fail where the last one did
 
 
 # What a system consists of --------------------------------------------------------------------------------------------
@@ -85,54 +87,59 @@ class Part:
 def draw(seed: int) -> list[Part]:
     """The parts of a system, each before those that it feeds."""
     chance = random.Random(f"system {seed}")
-    sources, workers, sinks = [], [], []
-    feeds: dict[str, list[str]] = {}
-    arrivals = MOST_ARRIVALS + 1
-    while arrivals > MOST_ARRIVALS:
+    while True:
         sources = [f"source-{number}" for number in range(chance.randint(1, 3))]
         workers = [f"worker-{number}" for number in range(chance.randint(0, 5))]
         sinks = [f"sink-{number}" for number in range(chance.randint(1, 2))]
         feeds = draw_feeds(chance, sources, workers, sinks)
         arrivals = count_arrivals(feeds, sources)
+        if arrivals <= MOST_ARRIVALS:
+            break
     message = {name: chance.choice(("frozen", "mutable")) for name in workers + sinks}
     error_ratio = chance.choice((0.0, 0.0, 0.001, 0.02))
-    parts = []
-    for name in sources:
-        ways = draw_ways(chance, feeds[name], message)
-        size_bytes = chance.choice((10, 10, 100, 1_000, 50_000))
-        most = min(MOST_MESSAGES // arrivals, MOST_BYTES // (arrivals * size_bytes))
-        parts.append(
-            Part(
-                name=name,
-                kind=chance.choice(("units", "sends")) if len(ways) == 1 else "units",
-                ways=ways,
-                error_ratio=error_ratio,
-                batch=chance.choice((1, 1, 3, 30)),
-                total=max(20, int(most * chance.uniform(0.3, 1.0))),
-                size_bytes=size_bytes,
-            )
-        )
-    for name in workers + sinks:
-        replicas = chance.choice((1, 1, 2, 3)) if name in workers else 1
-        parts.append(
-            Part(
-                name=name,
-                kind=chance.choice(("handler", "handler", "loop", "batches")),
-                ways=draw_ways(chance, feeds[name], message),
-                message=message[name],
-                capacity=chance.choice((1, 2, 10, 100, 1_000)),
-                replicas=replicas,
-                keeps=name in sinks or (replicas == 1 and chance.random() < 0.7),
-                error_ratio=error_ratio,
-                batch=chance.choice((1, 2, 5)),
-            )
-        )
-    return parts
+    return [
+        *(
+            draw_source(chance, name, draw_ways(chance, feeds[name], message), error_ratio, arrivals)
+            for name in sources
+        ),
+        *(draw_worker(chance, name, draw_ways(chance, feeds[name], message), error_ratio, message) for name in workers),
+        *(draw_worker(chance, name, (), error_ratio, message) for name in sinks),
+    ]
 
 
-def draw_feeds(
-    chance: random.Random, sources: list[str], workers: list[str], sinks: list[str]
-) -> dict[str, list[str]]:
+def draw_source(chance: random.Random, name: str, ways: tuple[Way, ...], error_ratio: float, arrivals: int) -> Part:
+    size_bytes = chance.choice((10, 10, 100, 1_000, 50_000))
+    most = min(MOST_MESSAGES // arrivals, MOST_BYTES // (arrivals * size_bytes))
+    return Part(
+        name=name,
+        kind=chance.choice(("units", "sends")) if len(ways) == 1 else "units",
+        ways=ways,
+        error_ratio=error_ratio,
+        batch=chance.choice((1, 1, 3, 30)),
+        total=max(20, int(most * chance.uniform(0.3, 1.0))),
+        size_bytes=size_bytes,
+    )
+
+
+def draw_worker(
+    chance: random.Random, name: str, ways: tuple[Way, ...], error_ratio: float, message: dict[str, str]
+) -> Part:
+    """A worker; or a sink, which is one that feeds nobody."""
+    replicas = chance.choice((1, 1, 2, 3)) if ways else 1
+    return Part(
+        name=name,
+        kind=chance.choice(("handler", "handler", "loop", "batches")),
+        ways=ways,
+        message=message[name],
+        capacity=chance.choice((1, 2, 10, 100, 1_000)),
+        replicas=replicas,
+        keeps=not ways or (replicas == 1 and chance.random() < 0.7),
+        error_ratio=error_ratio,
+        batch=chance.choice((1, 2, 5)),
+    )
+
+
+def draw_feeds(chance: random.Random, sources: list[str], workers: list[str], sinks: list[str]) -> dict[str, list[str]]:
     """Whom each part feeds: a graph without circles, in which everybody is fed and only sinks feed nobody."""
     later = workers + sinks
     feeds: dict[str, list[str]] = {name: [] for name in sources + later}
@@ -181,7 +188,7 @@ class Mutable:
     payload: str
 
 
-MESSAGES = {"frozen": Frozen, "mutable": Mutable}
+MESSAGES: dict[str, type[Frozen] | type[Mutable]] = {"frozen": Frozen, "mutable": Mutable}
 
 
 @attrs.define
@@ -264,7 +271,7 @@ class SourceOfUnits(Source):
                 for _ in range(min(self.part.batch, self.part.total - self.position)):
                     self.send_next()
                 maybe_fail(self.part)
-            if fate.random() < 0.01:
+            if fate.random() < 0.002:
                 self.commit()
 
 
@@ -276,18 +283,17 @@ class SourceOfSends(Source):
             self.send_next()
 
 
-class Work:
+class Work(Component):
     """What a component does with a message, however it comes by it."""
 
-    part: ClassVar[Part]  # of each class that `component_of` makes, like its ports
-    inbox: ClassVar[Any]
+    part: Part
+    inbox: ClassVar[Any]  # the ports are those of the classes that `component_of` makes
     tallies: ClassVar[Any]
 
     def work(self, message: Frozen | Mutable) -> None:
         maybe_fail(self.part)
         if self.part.keeps:
             self.tallies.setdefault(message.trail, Tally()).add(message.number, message.payload)
-        assert isinstance(self, Component)
         send(self, self.part, message.trail, message.number, message.payload)
         spoil(message)
         maybe_fail(self.part)
@@ -301,9 +307,6 @@ class Loop(Work):
 
 class Batches(Work):
     """Receives a few messages in one unit, or fewer where no more wait."""
-
-    running: bool
-    unit: Callable[[], Any]
 
     def run(self) -> None:
         while self.running:
@@ -321,19 +324,20 @@ def handle(self: Work, message: Any) -> None:
     self.work(message)
 
 
+SOURCES = {"units": SourceOfUnits, "sends": SourceOfSends}
+KINDS: dict[str, Any] = SOURCES | {"handler": Work, "loop": Loop, "batches": Batches}
+
+
 def component_of(part: Part) -> Component:
     """A component of a class of its own, because capacities and types are the class's."""
-    names: dict[str, Any] = {way.name: Outbox(MESSAGES[way.message]) for way in part.ways}
-    if part.total:
-        made = type(part.name, (SourceOfUnits if part.kind == "units" else SourceOfSends,), names)
-        return made(part=part)
-    names |= {"part": part, "inbox": Inbox(MESSAGES[part.message], capacity=part.capacity, retry=RETRY)}
-    if part.keeps:
-        names["tallies"] = State(dict[str, Tally])
-    if part.kind == "handler":
-        names["handle"] = names["inbox"].handler(handle)
-    base = {"handler": Work, "loop": Loop, "batches": Batches}[part.kind]
-    component: Component = type(part.name, (base, Component), names)()
+    ports: dict[str, Any] = {way.name: Outbox(MESSAGES[way.message]) for way in part.ways}
+    if part.kind not in SOURCES:
+        ports["inbox"] = Inbox(MESSAGES[part.message], capacity=part.capacity, retry=RETRY)
+        if part.keeps:
+            ports["tallies"] = State(dict[str, Tally])
+        if part.kind == "handler":
+            ports["handle"] = ports["inbox"].handler(handle)
+    component: Component = type(part.name, (KINDS[part.kind],), ports)(part=part)
     return component
 
 
@@ -380,9 +384,11 @@ def keep_busy() -> None:
 
 
 def disturb(chance: random.Random) -> None:
-    sys.setswitchinterval(chance.choice((1e-6, 1e-4, 5e-3)))
     if chance.random() < 0.2:
         keep_busy()
+        sys.setswitchinterval(chance.choice((1e-6, 1e-4)))  # with the usual 5 ms it hardly comes to anything else
+    else:
+        sys.setswitchinterval(chance.choice((1e-6, 1e-4, 5e-3)))
     tell_of_commits(chance.choice((0.0, 0.0, 0.0, 0.005, 0.03)))
 
 

@@ -101,9 +101,8 @@ def found(folder: Path, parts: list[Part]) -> Facts:
         elif key.startswith(rows.STATES):
             for state, stored in rows.states_of(key, body).items():
                 value = json.loads(stored)["value"]
-                facts |= {f"{key} {trail}": tally for trail, tally in value.items()} if state == "tallies" else {
-                    f"{key} {state}": value
-                }
+                tallies = value if state == "tallies" else {state: value}
+                facts |= {f"{key} {name}": fact for name, fact in tallies.items()}
         elif not key.startswith("meta/"):
             facts[key] = body
     for key, fact in facts.items():
@@ -140,14 +139,14 @@ def after_seconds(seconds: float) -> Moment:
 at_its_end = after_lines(None, then_s=_LONGEST_S)
 
 
-def any_moments(seed: int, most: int) -> Iterator[Moment]:
-    """Around a commit, or anywhere: while it starts, recovers, works, drains or ends."""
+def any_moments(seed: int) -> Iterator[Moment]:
+    """Around a commit, or anywhere: while it starts, recovers, works, drains or ends. Without end."""
     chance = random.Random(f"moments {seed}")
-    for _ in range(chance.randint(most // 2, most)):
+    while True:
         if chance.random() < 0.5:
-            yield after_lines(round(2 ** chance.uniform(0, 8)), chance.choice((0.0, 0.001, 0.01)))
+            yield after_lines(round(2 ** chance.uniform(0, 7)), chance.choice((0.0, 0.001, 0.01)))
         else:
-            yield after_seconds(chance.uniform(0.1, 1.0))
+            yield after_seconds(chance.uniform(0.1, 0.8))
 
 
 @attrs.define
@@ -182,6 +181,7 @@ class Soak:
 
     def _has_ended(self, life: int, moment: Moment) -> bool:
         """Runs it in a life of its own, up to a moment."""
+        self.work.mkdir(exist_ok=True)
         errors = self.work / f"errors-{life}"
         with errors.open("wb") as stderr:
             child = subprocess.Popen(
@@ -204,23 +204,25 @@ class Soak:
     def __str__(self) -> str:
         return (
             f"seed {self.seed}, after {self.kills} kills, in {self.work}\n"
-            f"again: SOAK_FROM={self.seed} SOAK_SEEDS=1 pytest -m soak {Path(__file__).name}"
+            f"again: SOAK_FROM={self.seed} SOAK_SEEDS=1 pytest -m soak tests/crash/{Path(__file__).name}"
         )
 
 
-def soak(seed: int, work: Path, record_property: Callable[[str, object], None], most_kills: int) -> None:
+def soak(seed: int, work: Path, moments: int, note: Callable[[str, object], None]) -> int:
+    """Kills a system at so many moments, unless it has ended by then, and compares; how often it was killed."""
     run = Soak(seed, work)
-    run.run(any_moments(seed, most_kills))
-    record_property("kills", run.kills)
+    run.run(islice(any_moments(seed), moments))
+    note("kills", run.kills)
     wrong = run.wrong()
     assert not wrong, "\n".join((str(run), *wrong))
+    return run.kills
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [12, 17, 19, 24])
 def test_a_random_system_that_is_killed_ends_as_if_nothing_had_happened(
     seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    soak(seed, tmp_path, record_property, most_kills=4)
+    assert soak(seed, tmp_path, 4, record_property) > 0
 
 
 @pytest.mark.soak
@@ -228,14 +230,17 @@ def test_a_random_system_that_is_killed_ends_as_if_nothing_had_happened(
 def test_many_random_systems_that_are_killed_end_as_if_nothing_had_happened(
     seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    soak(seed, tmp_path, record_property, most_kills=10)
+    soak(seed, tmp_path, 5 + seed % 6, record_property)
 
 
 @pytest.mark.parametrize("defect", ["ack_early", "state_outside"])
 def test_a_runtime_that_loses_or_doubles_messages_is_caught(defect: str, tmp_path: Path) -> None:
-    run = Soak(1, tmp_path, defect)
+    seed = 16  # crowded: at any moment several components have messages in hand and wait for room
+    killed, undisturbed = (Soak(seed, tmp_path / name, defect) for name in ("killed", "undisturbed"))
 
-    run.run([after_lines(number) for number in (8, 10, 12)])
+    killed.run([after_lines(4), after_lines(6)])
+    undisturbed.run([])
 
-    assert run.kills == 3
-    assert run.wrong()
+    assert killed.kills == 2
+    assert killed.wrong()
+    assert not undisturbed.wrong()
