@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from minions import events
 from minions.clock import Clock, SystemClock
-from minions.errors import SystemFailed, TopologyError, UsageError
+from minions.errors import StoreError, SystemFailed, TopologyError, UsageError
 from minions.flow import rows
 from minions.flow.codec import state_codec_of
 from minions.flow.store import has_store, read_rows
@@ -123,8 +123,8 @@ class System:
         """Runs the system in the foreground, until it is stopped or nothing can happen any more. Blocks.
 
         Nothing can happen any more when every source has finished and every inbox is empty. On the main thread, Ctrl-C and
-        SIGTERM stop in order: sources first, what was sent is handled, then the rest; a second one ends at once, and what was
-        committed is kept. SIGUSR1 prints the stacks of all threads.
+        SIGTERM stop in order: sources first, what was sent is handled, then the rest; a second one (not within the same fifth
+        of a second) ends at once, and what was committed is kept. SIGUSR1 prints the stacks of all threads.
 
         Args:
             forever: stay when nothing can happen any more.
@@ -134,15 +134,20 @@ class System:
 
         Raises:
             TopologyError: see `check`.
-            StoreError: the state folder cannot be used; nothing in it was changed.
-            SystemExit: a component failed too often, or something could not be kept: exit code 1. Where threads are left
-                that cannot be ended, the process ends at once with exit code 70.
+            CannotDecode: what is kept is not what the classes say; nothing was changed.
+            SystemExit: the state folder cannot be used (the cause is a `StoreError`; nothing in it was changed), a component
+                failed too often, or something could not be kept: one sentence, exit code 1. Where threads are left that
+                cannot be ended, the process ends at once with exit code 70.
         """
         foreground = Foreground()
         with shown_by_default(), foreground.handlers():
             runtime = self._make(forever)
-            runtime.start(foreground.ended)
+            runtime.start_apart(foreground.ended)
             foreground.wait(runtime.stop, self._end_at_once)
+        if isinstance(runtime.refusal, StoreError):
+            raise SystemExit(f"{self.name}: {runtime.refusal}") from runtime.refusal
+        if runtime.refusal is not None:
+            raise runtime.refusal
         stopped = runtime.stopped
         assert stopped is not None
         report = f"{self.name} failed: {'; '.join(stopped.problems)}"

@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
+    except SystemExit as error:
+        if not isinstance(error.__cause__, MinionsError):
+            raise
+        print(f"minions: {error.__cause__}", file=sys.stderr)
+        return EXIT_FAILED
     except MinionsError as error:
         print(f"minions: {error}", file=sys.stderr)
         return EXIT_FAILED

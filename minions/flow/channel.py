@@ -38,12 +38,14 @@ class Reader(Protocol):
         parker: where its thread sleeps.
         asleep: it found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
         only: while it sleeps, the one channel that it would take from; None for all of them.
+        timed: while it sleeps, whether it will wake by itself.
         in_hand: what it has taken and not settled.
     """
 
     parker: Parkable
     asleep: bool
     only: Channel | None
+    timed: bool
     in_hand: deque[Entry]
 
 
@@ -241,16 +243,19 @@ class Channel:
             has_room = self.take_room_locked(1)
             self.dropped += not has_room
             return has_room
-        if len(self.queue) < self.capacity:
-            self.size += 1
-            self.most = max(self.most, self.size)
-            return True
+        while len(self.queue) >= self.capacity:  # more than one where an earlier run, with more capacity, left them
+            self._drop_oldest_locked()
+        self.size += 1
+        self.most = max(self.most, self.size)
+        return True
+
+    def _drop_oldest_locked(self) -> None:
         self.dropped += 1
+        self.size -= 1
         oldest = self.queue.popleft()[1]
         if self.codec is not None:
             self.acks.add(oldest)
         self.attempts.pop(oldest, None)
-        return True
 
     # ------------------------------------------------------------------ messages
     def restore(

@@ -44,7 +44,6 @@ class Journal:
         self.lock = threading.Lock()
         self.durable = durable
         self.states: dict[str, dict[str, bytes]] = {}
-        self.channels: dict[str, Channel] = {}
         self.announce_idle = False
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
@@ -250,6 +249,7 @@ class Journal:
         *,
         only: Channel | None = None,
         most: int = MOST_AT_ONCE,
+        timed: bool = False,
     ) -> list[Entry] | None:
         """Takes what waits for a component; an empty list when it has to sleep, None when it is to end.
 
@@ -259,6 +259,7 @@ class Journal:
         Args:
             only: the one channel to take from.
             most: how many messages to take at most.
+            timed: the caller will not sleep longer than some time of its own.
 
         Raises:
             StaleComponent: the fence is cut.
@@ -275,6 +276,7 @@ class Journal:
                 return None
             mailbox.asleep = True
             mailbox.only = only
+            mailbox.timed = timed
             announce = self.announce_idle
         if announce:
             self.on_idle()
@@ -326,11 +328,12 @@ class Journal:
     def quiet(self, channels: Iterable[Channel], loops: Iterable[Mailbox] = ()) -> bool:
         """Whether nothing waits and nothing is in work in these channels, and these readers are asleep.
 
-        What a sleeping reader has in hand is not in work: it has received it in its own loop and waits for more.
+        What a sleeping reader has in hand is not in work: it has received it in its own loop and waits for more. But where it
+        will wake by itself, it may then do something with it.
         """
         with self.lock:
             for channel in channels:
-                held = sum(_held(reader, channel) for reader in channel.readers if reader.asleep)
+                held = sum(_held(reader, channel) for reader in channel.readers if reader.asleep and not reader.timed)
                 if channel.queue or channel.line or channel.size > held:
                     return False
             return all(mailbox.asleep for mailbox in loops)
@@ -380,6 +383,17 @@ class Journal:
         with self.lock:
             fence.advance_locked(mode)
             wakes = list(fence.parkers)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def release_delayed(self, channels: Iterable[Channel]) -> None:
+        """Gives back what waits for the next life of a replica, because there may be none; the others try it at once."""
+        wakes: Wakes = []
+        with self.lock:
+            for channel in channels:
+                if channel.delayed:
+                    delayed, channel.delayed = channel.delayed, []
+                    channel.give_back_locked(delayed, wakes)
         for parkable in wakes:
             parkable.unpark()
 

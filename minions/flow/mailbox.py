@@ -20,16 +20,18 @@ class Mailbox:
         channels: the channels that it reads, shared with the other replicas.
         parker: where its thread sleeps.
         asleep: its thread found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
+        timed: while it sleeps, whether it will wake by itself.
         only: while it sleeps, the one channel that it would take from; None for all of them.
         in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
     """
 
-    __slots__ = ("_turn", "asleep", "channels", "in_hand", "only", "parker")
+    __slots__ = ("_turn", "asleep", "channels", "in_hand", "only", "parker", "timed")
 
     def __init__(self, channels: tuple[Channel, ...], parker: Parkable) -> None:
         self.channels = channels
         self.parker = parker
         self.asleep = False
+        self.timed = False
         self.only: Channel | None = None
         self.in_hand: deque[Entry] = deque()
         self._turn = 0

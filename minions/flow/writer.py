@@ -31,6 +31,7 @@ class Writer:
         commits: how many commits it has made. Written by its thread only.
         units: how many units those held. Written by its thread only.
         commits_lost: as the store says when it is opened.
+        failure: why nothing more could be written; read once the thread has ended.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Writer:
         self.commits = 0
         self.units = 0
         self.commits_lost = 0
+        self.failure: StoreError | None = None
 
     # ------------------------------------------------------------------ called from elsewhere
     def open(self) -> Recovered:
@@ -142,12 +144,13 @@ class Writer:
                 else:
                     self._parker.park(None)
         except StoreError as error:
+            self.failure = error
             journal.fail(error)
         except BaseException as error:  # noqa: BLE001 - reported: the system stops with it
-            failure = StoreUnusable(f"the writer of {self._folder} failed: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            journal.fail(failure)
-            self._on_trouble(1, failure, True)
+            self.failure = StoreUnusable(f"the writer of {self._folder} failed: {type(error).__name__}: {error}")
+            self.failure.__cause__ = error
+            journal.fail(self.failure)
+            self._on_trouble(1, self.failure, True)
 
     def _write(self, store: Store, journal: Journal, sealed: Sealed) -> None:
         """Writes one epoch, however often it takes."""

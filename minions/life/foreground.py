@@ -26,7 +26,7 @@ ENDED = 0
 
 _OURS = (signal.SIGINT, signal.SIGTERM)
 
-_SAME_KEY_PRESS_S = 0.5  # a second signal within this time is the same wish, sent again by a wrapper
+_SAME_KEY_PRESS_S = 0.2  # a second signal within this time is the same wish, sent again by a wrapper
 
 
 class Foreground:
@@ -35,10 +35,15 @@ class Foreground:
     def __init__(self) -> None:
         self._words, self._told = socket.socketpair()  # a word is one byte
         self._told.setblocking(False)
+        self._over = (
+            False  # written before the word is sent; there may be no room for the word among those of other signals
+        )
+        self._before: dict[int, Any] = {}
 
     def ended(self) -> None:
         """Says that the system has ended. Safe to call from any thread."""
-        with suppress(OSError):  # closed: nobody waits any more
+        self._over = True
+        with suppress(OSError):  # closed: nobody waits any more; or full: whoever reads that looks at the flag
             self._told.send(bytes([ENDED]))
 
     def wait(self, stop: Callable[[str], None], end_at_once: Callable[[int], None]) -> None:
@@ -49,7 +54,7 @@ class Foreground:
             end_at_once: called with the number of a signal that comes after that; should not return.
         """
         first_at_s: float | None = None
-        while (word := self._words.recv(1)[0]) != ENDED:
+        while (word := self._next_word()) != ENDED:
             now_s = time.monotonic()
             if word not in _OURS:
                 continue  # a signal that the program handles itself
@@ -58,6 +63,15 @@ class Foreground:
                 stop("terminated" if word == signal.SIGTERM else "interrupted")
             elif now_s - first_at_s >= _SAME_KEY_PRESS_S:
                 end_at_once(word)
+
+    def _next_word(self) -> int:
+        """Waits for a word, unless all is over; then only what was told before is still to be read."""
+        if self._over:
+            self._words.setblocking(False)
+        try:
+            return self._words.recv(1)[0]
+        except BlockingIOError:
+            return ENDED
 
     @contextmanager
     def handlers(self) -> Iterator[None]:
@@ -75,20 +89,47 @@ class Foreground:
     @contextmanager
     def _signals_heard(self) -> Iterator[None]:
         woken_before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
-        before: dict[int, Any] = {
+        self._before = {
             number: signal.signal(number, _nothing)
             for number in _OURS
             if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a shell: it is meant so
         }
         stacks = _dump_stacks_on_request()
+        _listening.append(self)
         try:
             yield
         finally:
-            if stacks:
-                faulthandler.unregister(signal.SIGUSR1)
-            for number, handler in before.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-            signal.set_wakeup_fd(woken_before)
+            try:
+                _listening.remove(self)
+                if stacks:
+                    faulthandler.unregister(signal.SIGUSR1)
+                self._handle_as_before()
+            finally:
+                signal.set_wakeup_fd(woken_before)
+
+    def _handle_as_before(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def let_go(self) -> None:
+        """In a forked child: what is told to the child is no news for the parent."""
+        with suppress(OSError, ValueError):
+            signal.set_wakeup_fd(-1)
+            self._handle_as_before()
+        self._words.close()
+        self._told.close()
+
+
+_listening: list[Foreground] = []  # those that handle signals now; written by the main thread
+
+
+def _let_go_in_child() -> None:
+    for foreground in _listening:
+        foreground.let_go()
+    _listening.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
@@ -108,10 +149,12 @@ def leave_now(exit_code: int, report: str, flush_timeout_s: float = 1.0) -> NoRe
 
     What is buffered is flushed by a helper, because a full pipe would block it.
     """
-    helper = threading.Thread(target=_flush, args=(report,), daemon=True)
-    helper.start()
-    helper.join(flush_timeout_s)
-    os._exit(exit_code)
+    try:
+        helper = threading.Thread(target=_flush, args=(report,), daemon=True)
+        helper.start()
+        helper.join(flush_timeout_s)
+    finally:
+        os._exit(exit_code)
 
 
 def _flush(report: str) -> None:

@@ -296,7 +296,8 @@ class Life:
                 self._clock.wait(parker, deadline_s)
         # Only the one sleep that the stop comes upon ends early: a loop that does not look at `running` must not spin.
         self._sleep_was_cut_short |= self.fence.mode >= Mode.STOPPING
-        self._stop_if_ending()
+        if self.fence.mode is Mode.CUT or not self.is_ending:
+            self._stop_if_ending()
 
     def commit(self, timeout_s: float | None) -> None:
         """On any thread."""
@@ -378,15 +379,20 @@ class Life:
     def _next_message(self, channel: Channel, deadline_s: float | None) -> tuple[Entry, Any]:
         """The next message that can be read; one that cannot be is set aside."""
         while True:
-            entry = self.current = self._next_entry(channel, deadline_s)
+            entry = self._next_entry(channel, deadline_s)
             try:
-                return entry, message_of(entry)
+                message = message_of(entry)
             except CannotDecode as error:
+                self._received += 1
                 self.set_aside(entry, 1, error, "")
+                continue
+            self.current = entry
+            return entry, message
 
     def _next_entry(self, channel: Channel, deadline_s: float | None) -> Entry:
         while True:
-            entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1)
+            timed = deadline_s is not None
+            entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1, timed=timed)
             if entries is None:
                 raise StopRequested(f"{self.name} was asked to stop, and nothing is left to receive")
             if entries:

@@ -120,6 +120,7 @@ class Runtime:
         self._quiet = threading.Event()
         self._when_ended: Callable[[], None] = lambda: None
         self.stopped: events.SystemStopped | None = None
+        self.refusal: BaseException | None = None
 
     # ------------------------------------------------------------------ the caller's side
     def start(self, when_ended: Callable[[], None] = lambda: None) -> None:
@@ -144,6 +145,22 @@ class Runtime:
         self._started = True
         self._supervisor.start()
         self.post(commands.Begin())
+
+    def start_apart(self, when_ended: Callable[[], None]) -> None:
+        """Starts on a thread of its own, because opening a large store takes time; returns at once.
+
+        Args:
+            when_ended: called once when all is over, also when it could not be started: then `refusal` says why.
+        """
+
+        def begin() -> None:
+            try:
+                self.start(when_ended)
+            except BaseException as error:  # noqa: BLE001 - reported: whoever waits for the end raises it
+                self.refusal = error
+                when_ended()
+
+        threading.Thread(target=begin, name=f"{self.name}/opening", daemon=True).start()
 
     def post(self, command: commands.Command) -> None:
         """Hands a command to the supervisor. Safe to call from any thread."""
@@ -261,16 +278,19 @@ class Runtime:
                 self.journal.watch_idle(True)
                 self.post(commands.Idle())
             case Notify(event):
-                self._observer.post(event)
-                if isinstance(event, events.SystemStarted):
-                    self._up.set()
+                self._notify(event)
             case Quieted(quiet):
-                if quiet:
-                    self._quiet.set()
-                else:
-                    self._quiet.clear()
+                (self._quiet.set if quiet else self._quiet.clear)()
             case End(reason, survivors, problems):
                 self._finish(reason, survivors, problems)
+
+    def _notify(self, event: events.Event) -> None:
+        self._observer.post(event)
+        match event:
+            case events.SystemStarted():
+                self._up.set()
+            case events.ComponentFailed(restart_in_s=None):
+                self.journal.release_delayed(self.plan.channels.values())
 
     def _launch(self, component: str, epoch: int) -> None:
         plan = self.plan.nodes[component.partition("#")[0]]
@@ -294,9 +314,12 @@ class Runtime:
         life = self._threads[component].life
         self.journal.advance(life.fence, Mode.ENDING if again else Mode.STOPPING)
         if again:
-            threading.Thread(
-                target=self._interrupt, args=(life,), name=f"{self.name}/interrupt {component}", daemon=True
-            ).start()
+            name = f"{self.name}/interrupt {component}"
+            helper = threading.Thread(target=self._interrupt, args=(life,), name=name, daemon=True)
+            try:
+                helper.start()
+            except RuntimeError as error:  # the machine gives no further thread
+                self._interrupt_failed(life, error)
 
     def _interrupt(self, life: Life) -> None:
         """Calls `on_interrupt`, on a thread of its own, because it may hang."""
@@ -306,7 +329,11 @@ class Runtime:
         try:
             instance.on_interrupt()
         except BaseException as error:  # noqa: BLE001 - reported
-            failed = events.ComponentFailed(
+            self._interrupt_failed(life, error)
+
+    def _interrupt_failed(self, life: Life, error: BaseException) -> None:
+        self._observer.post(
+            events.ComponentFailed(
                 component=life.name,
                 epoch=life.fence.epoch,
                 where="on_interrupt",
@@ -316,7 +343,7 @@ class Runtime:
                 attempt=0,
                 restart_in_s=None,
             )
-            self.post(commands.Noted(failed))
+        )
 
     def _abandon(self, component: str) -> None:
         thread = self._threads[component]
@@ -330,8 +357,14 @@ class Runtime:
             if name not in survivors:
                 thread.join(1.0)
         left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
-        if self._writer is not None and not self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S)):
-            problems = (*problems, "the last units were not on disk in time; the next start goes on from before them")
+        if self._writer is not None:
+            if not self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S)):
+                problems = (
+                    *problems,
+                    "the last units were not on disk in time; the next start goes on from before them",
+                )
+            elif self._writer.failure is not None and str(self._writer.failure) not in problems:
+                problems = (*problems, str(self._writer.failure))
         self._say_that_all_is_over(reason, survivors, problems)
 
     def _say_that_all_is_over(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
@@ -382,7 +415,7 @@ class Runtime:
 
     def _commit_trouble(self, attempt: int, error: StoreError, given_up: bool) -> None:
         """On the writer's thread."""
-        self.post(commands.Noted(events.CommitTrouble(attempt, str(error), given_up)))
+        self._observer.post(events.CommitTrouble(attempt, str(error), given_up))
         if given_up:
             self.post(commands.StoreFailed(str(error)))
 

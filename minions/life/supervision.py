@@ -452,13 +452,13 @@ class Supervision:
         """Asks every group to stop whose turn has come, and presses on where time is up."""
         if now_s >= self._drain_until_s or not self._can_drain:
             self._to_stop = list(self._groups)
-        still_at_work = []
-        for group in reversed(self._to_stop):
+        looked_at, self._to_stop = self._to_stop, []
+        for group in reversed(looked_at):
             if self._may_stop(group, now_s):
                 yield from self._ask(group, now_s)
             elif not group.asked:
-                still_at_work.append(group)
-        self._to_stop = still_at_work[::-1]
+                self._to_stop.append(group)
+        self._to_stop.reverse()
         if now_s < self._drain_until_s:
             return
         for status in self.statuses.values():

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
 
-from minions.errors import StaleComponent, StopRequested, StoreError
+from minions.errors import StaleComponent, StopRequested, StoreError, UsageError
 from minions.fence import Mode
 from minions.flow.channel import Entry
 from minions.flow.journal import Journal
@@ -86,7 +87,10 @@ class ComponentThread:
             if life.running:
                 raise  # nobody has asked it to stop: user code has raised this itself, and that is a failure
             if life.has_begun and not life.is_ending:
-                life.end(interrupted=True)
+                with suppress(
+                    StopRequested
+                ):  # what on_stop did in vain never was; the component has stopped all the same
+                    life.end(interrupted=True)
             return Stopped(name, epoch)
         return Finished(name, epoch) if finished else Stopped(name, epoch)
 
@@ -121,7 +125,7 @@ class ComponentThread:
         life.drop_unit()
         try:
             life.set_aside(entry, attempt, error, trace, keep=answer == "dead_letter")
-        except (StaleComponent, StopRequested, StoreError):
+        except (StaleComponent, StopRequested, StoreError, UsageError):
             return False
         return True
 

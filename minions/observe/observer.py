@@ -65,7 +65,7 @@ class Observer:
         while (event := self._next()) is not None:
             try:
                 self._tell(event)
-            except Exception as error:  # noqa: BLE001 - reported
+            except BaseException as error:  # noqa: BLE001 - reported; also SystemExit, for the next event is to be told
                 self._on_fault(error)
 
     def _next(self) -> Event | None:

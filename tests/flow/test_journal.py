@@ -128,12 +128,13 @@ class Rig:
         self.journal = Journal(self.time, durable=True)
         self.writer = Bell()
         self.store: dict[str, bytes] = {}
+        self.channels = 0
 
     def channel(self, name: str = "c.in", capacity: int = 2, *, durable: bool = True, **options: Any) -> Channel:
         channel = Channel(
-            name, len(self.journal.channels), capacity=capacity, codec=INT if durable else None, run_id="r", **options
+            name, self.channels, capacity=capacity, codec=INT if durable else None, run_id="r", **options
         )
-        self.journal.channels[name] = channel
+        self.channels += 1
         return channel
 
     def life(self, name: str, *reads: Channel, **options: Any) -> Life:

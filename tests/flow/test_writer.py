@@ -225,7 +225,6 @@ def test_what_was_settled_meanwhile_is_not_left_behind(folder: Path, failures: l
     failures.append(transient())
     rig.send(1)
     rig.commit()
-    rig.journal.channels["a.in"] = rig.channel
     unit = Unit("a")
     unit.settles.append(rig.channel.queue.popleft())
     assert rig.journal.submit(unit, rig.fence, Parker()) is None

@@ -312,6 +312,7 @@ def test_a_loop_that_only_sleeps_is_ended_by_a_stop_and_does_not_spin_until_then
     clock.wait_for_waiters()
     run.runtime.stop("stopped")
     run.reach()
+    assert slept.wait_for_count(1) == ["once"]
     assert clock.wait_for_waiters(2) == (1.0, 2.0), "it sleeps again, and the supervisor waits to ask again"
     assert slept.entries == ["once"]
     clock.advance(seconds=2.0)  # asked again

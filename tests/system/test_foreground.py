@@ -44,10 +44,10 @@ def waited(foreground: Foreground) -> list[str | int]:
         ([], [], []),
         ([signal.SIGINT], [5.0], ["interrupted"]),
         ([signal.SIGTERM], [5.0], ["terminated"]),
-        ([signal.SIGINT, signal.SIGINT], [5.0, 5.2], ["interrupted"]),
+        ([signal.SIGINT, signal.SIGINT], [5.0, 5.1], ["interrupted"]),
         ([signal.SIGINT, signal.SIGINT], [5.0, 6.0], ["interrupted", signal.SIGINT]),
         ([signal.SIGTERM, signal.SIGINT], [5.0, 6.0], ["terminated", signal.SIGINT]),
-        ([signal.SIGINT, signal.SIGINT, signal.SIGTERM], [5.0, 5.2, 5.6], ["interrupted", signal.SIGTERM]),
+        ([signal.SIGINT, signal.SIGINT, signal.SIGTERM], [5.0, 5.1, 5.6], ["interrupted", signal.SIGTERM]),
     ],
     ids=["none", "Ctrl-C", "SIGTERM", "the same key press", "twice", "both", "three times"],
 )

@@ -401,8 +401,9 @@ def test_a_folder_that_cannot_be_made_is_refused_and_the_system_can_be_run_later
     obstacle = tmp_path / "state"
     obstacle.write_text("a file")
     system, _ = pipeline(obstacle / "inner")
-    with pytest.raises(StoreUnusable, match="state/inner"):
+    with pytest.raises(SystemExit, match=r"^test: cannot create the state folder .*state/inner") as refused:
         system.run()
+    assert isinstance(refused.value.__cause__, StoreUnusable)
     assert obstacle.read_text() == "a file"
     obstacle.unlink()
     assert system.run() == "finished"
