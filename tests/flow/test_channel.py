@@ -32,6 +32,7 @@ class Reader:
     def __init__(self, only: Channel | None = None) -> None:
         self.parker: Parkable = Bell()
         self.asleep = True
+        self.timed = False
         self.in_hand: deque[Entry] = deque()
         self.only = only
 

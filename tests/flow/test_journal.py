@@ -131,9 +131,7 @@ class Rig:
         self.channels = 0
 
     def channel(self, name: str = "c.in", capacity: int = 2, *, durable: bool = True, **options: Any) -> Channel:
-        channel = Channel(
-            name, self.channels, capacity=capacity, codec=INT if durable else None, run_id="r", **options
-        )
+        channel = Channel(name, self.channels, capacity=capacity, codec=INT if durable else None, run_id="r", **options)
         self.channels += 1
         return channel
 

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -334,3 +335,56 @@ def test_a_system_whose_stop_was_broken_off_says_that_it_still_stops_and_can_be_
     with system.started():
         assert system.wait(PATIENCE_S)
     assert slow.lives == 2
+
+
+def test_a_last_commit_that_fails_for_good_is_a_problem_of_the_run(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Store.commit
+    broken = threading.Event()
+
+    def fail(self: Store, *change: Any) -> int:
+        if broken.is_set():
+            raise CommitFailed("the disk is gone", permanent=True)
+        return commit(self, *change)
+
+    monkeypatch.setattr(Store, "commit", fail)
+
+    class Last(Kept):
+        def on_stop(self) -> None:
+            self.commit()
+            broken.set()
+            self.values.append(-1)  # which can only be committed when nobody is left to hear of it
+
+    numbers, last = system.add(Numbers(count=3)), system.add(Last())
+    system.connect(numbers.out, last.numbers)
+    stopped = start(system, forever=False).ended()
+    assert stopped.reason == "failed"
+    assert any("the disk is gone" in problem for problem in stopped.problems)
+
+
+def test_a_loop_that_waits_for_some_time_only_finishes_its_batch_before_the_end(system: System, start: Start) -> None:
+    clock = FakeClock()
+
+    class Batching(Component):
+        numbers = Inbox(Number)
+        batches = State(list[list[int]])
+
+        def run(self) -> None:
+            while self.running:
+                with self.unit():
+                    batch: list[int] = []
+                    with suppress(InboxEmpty):
+                        while len(batch) < 5:
+                            batch.append(self.numbers.receive(timeout_s=3.0).value)
+                    if batch:
+                        self.batches.append(batch)
+
+    numbers, batching = system.add(Numbers(count=13)), system.add(Batching())
+    system.connect(numbers.out, batching.numbers)
+    run = start(system, forever=False, clock=clock)
+    run.wait_for(events.ComponentFinished)
+    assert clock.wait_for_waiters() == (3.0,), "three are in hand, and it waits for more"
+    clock.advance(seconds=3.0)
+    assert run.ended().left_messages == 0
+    assert [len(batch) for batch in batching.batches] == [5, 5, 3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -117,3 +118,10 @@ def test_on_another_thread_no_handler_is_installed() -> None:
     thread.start()
     thread.join(PATIENCE_S)
     assert during == [before]
+
+
+def test_the_end_is_heard_although_there_is_no_room_for_its_word(foreground: Foreground) -> None:
+    with suppress(BlockingIOError):
+        while True:
+            foreground._told.send(bytes([signal.SIGUSR2]))
+    assert waited(foreground) == []

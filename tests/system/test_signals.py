@@ -388,3 +388,58 @@ def test_signals_that_a_shell_has_set_aside_stay_so(launch: Launch) -> None:
     """)
     ended = child.end()
     assert (ended.returncode, ended.stdout) == (0, "still here\nfinished\n"), ended.stderr
+
+
+def test_a_forked_child_may_be_terminated_without_its_parent_hearing_of_it(launch: Launch) -> None:
+    child = launch("""
+    import multiprocessing, warnings
+    warnings.simplefilter("ignore")  # what Python 3.12 says of forks beside threads
+
+    class Forking(Kept):
+        def on_start(self):
+            forks = multiprocessing.get_context("fork")
+            up = forks.Event()
+
+            def child():
+                up.set()
+                block()
+
+            process = forks.Process(target=child)
+            process.start()
+            up.wait(20)
+            process.terminate()
+            process.join(20)
+            say(f"the child ended with {process.exitcode}")
+
+    numbers = system.add(Numbers(count=3))
+    kept = system.add(Forking())
+    system.connect(numbers.out, kept.numbers)
+    if __name__ == "__main__":
+        say(system.run())
+    """)
+    ended = child.end()
+    assert ended.stdout == f"the child ended with {-signal.SIGTERM}\nfinished\n", ended.stderr
+
+
+def test_ctrl_c_is_heard_while_the_store_is_being_opened(launch: Launch) -> None:
+    child = launch("""
+    from minions.flow.store import Store
+
+    def hang(*arguments, **options):
+        say("opening")
+        block()
+
+    Store.open = hang
+    import minions.life.foreground as foreground
+    foreground._SAME_KEY_PRESS_S = 0.0
+    system.add(Kept())
+    numbers = system.add(Numbers(count=3))
+    system.connect(numbers.out, system._topology.nodes[0].blueprint.numbers)
+    if __name__ == "__main__":
+        system.run()
+    """)
+    child.wait_for("opening")
+    child.send(signal.SIGINT)
+    child.send(signal.SIGTERM)
+    ended = child.end()
+    assert ended.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM), ended.stderr
