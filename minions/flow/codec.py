@@ -79,13 +79,13 @@ def codec_of(declared: Any, *, json: Json = "auto", unknown_fields: UnknownField
     def encode(value: Any) -> bytes:
         try:
             return dumps(unstructure(value))
-        except Exception as error:
+        except Exception as error:  # because of whatever a value of the user's raises; told with its path
             raise _cannot_encode(shape, value, dumps, error) from error
 
     def decode(data: bytes) -> Any:
         try:
             return structure(loads(data))
-        except Exception as error:
+        except Exception as error:  # because of the same
             raise _cannot_decode(shape, _loaded(shape.name, data, loads), error) from error
 
     codec: TypeCodec[Any] = TypeCodec(declared, shape.name, is_immutable(shape), encode, decode)
@@ -127,14 +127,14 @@ def state_codec_of(
     def encode(value: Any) -> bytes:
         try:
             return dumps({"type": name, "version": version, "value": unstructure(value)})
-        except Exception as error:
+        except Exception as error:  # because of the same
             raise _cannot_encode(shape, value, dumps, error) from error
 
     def decode(data: bytes) -> Any:
         plain = _migrated(_loaded(name, data, loads), name, version, steps)
         try:
             return structure(plain)
-        except Exception as error:
+        except Exception as error:  # because of the same
             raise _cannot_decode(shape, plain, error) from error
 
     codec: TypeCodec[Any] = TypeCodec(declared, name, is_immutable(shape), encode, decode)
@@ -220,7 +220,7 @@ def _guarded(shape: Shape) -> Callable[[Any], Any]:
         if tried:
             try:
                 again = shape.structure(plain)
-            except Exception as error:
+            except Exception as error:  # because of what the class raises when it is made; told
                 raise _Different(f"it could not be loaded again: {_cannot_decode(shape, plain, error)}") from error
             # Plain data that is equal is the quick answer; that of a set may come in another order.
             if shape.unstructure(again) != plain and not is_same(value, again):
@@ -304,7 +304,7 @@ def _migrated(envelope: Any, name: str, version: int, steps: Mapping[int, Migrat
             )
         try:
             plain = steps[step](plain)
-        except Exception as error:
+        except Exception as error:  # because of what the user's migration raises; told
             raise CannotDecode(
                 f"{name}: the migration from version {step} to {step + 1} failed: {type(error).__name__}: {error}"
             ) from error
@@ -337,5 +337,5 @@ def _root(shape: Shape) -> str:
 def _loaded(name: str, data: bytes, loads: Loads) -> Any:
     try:
         return loads(data)
-    except Exception as error:
+    except Exception as error:  # because of each JSON library has errors of its own; told
         raise CannotDecode(f"{name}: the stored bytes are not JSON: {error}") from error

@@ -87,9 +87,8 @@ class ComponentThread:
             if life.running:
                 raise  # nobody has asked it to stop: user code has raised this itself, and that is a failure
             if life.has_begun and not life.is_ending:
-                with suppress(
-                    StopRequested
-                ):  # what on_stop did in vain never was; the component has stopped all the same
+                # What an on_stop that had to wait did never was; the component has stopped all the same.
+                with suppress(StopRequested):
                     life.end(interrupted=True)
             return Stopped(name, epoch)
         return Finished(name, epoch) if finished else Stopped(name, epoch)

@@ -118,7 +118,10 @@ class Component:
         """The component's own loop, instead of handlers. Loop ``while self.running:`` and return to end."""
 
     def on_stop(self) -> None:
-        """Called last in a life that is stopped, as one unit of work: close what `on_start` opened."""
+        """Called last in a life that ends in order, as one unit of work: close what `on_start` opened.
+
+        Not called in a life that failed; its object is freed before the next life begins.
+        """
 
     def on_interrupt(self) -> None:
         """Called from another thread when the component was asked to stop and does not: break the call that blocks it."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "classes_of", "type_name"]
 
 T = TypeVar("T")
-M = TypeVar("M", bound=Callable[..., object])
 C = TypeVar("C")
 
 Overflow = Literal["block", "drop_oldest", "drop_newest", "fail"]
