@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from minions.flow.acks import Acks, unsettled
+from minions.flow.unit import Keyed
 
 if TYPE_CHECKING:
     from minions.flow.channel import Channel
@@ -29,7 +30,7 @@ class Sealed:
         states: all states, by name, of each component of which any changed.
         acks: of each channel in which anything was sent or settled, what is settled.
         sent: of each of these channels, in order, the number and stored form of what was sent.
-        dead_letters: key and body of what was set aside.
+        keyed: the rows that are kept one by one, as `Unit.keyed` has them.
     """
 
     number: int
@@ -38,7 +39,7 @@ class Sealed:
     states: dict[str, dict[str, bytes]]
     acks: dict[str, Acks]
     sent: dict[str, list[tuple[int, bytes]]]
-    dead_letters: list[tuple[str, bytes]]
+    keyed: Keyed
 
     def survivors(self, channel: str) -> list[tuple[int, bytes]]:
         """What was sent to a channel in this epoch and was not settled in it."""
@@ -52,7 +53,7 @@ class Sealed:
 class Epoch:
     """The open epoch. Guarded by the journal's lock."""
 
-    __slots__ = ("dead_letters", "number", "size_bytes", "states", "touched", "units")
+    __slots__ = ("keyed", "number", "size_bytes", "states", "touched", "units")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -60,7 +61,7 @@ class Epoch:
         self.size_bytes = 0
         self.states: dict[str, dict[str, bytes]] = {}
         self.touched: dict[Channel, list[tuple[int, bytes]]] = {}
-        self.dead_letters: list[tuple[str, bytes]] = []
+        self.keyed: Keyed = {}
 
     def sent(self, channel: Channel, sequence: int, stored: bytes) -> None:
         messages = self.touched.get(channel)
@@ -72,6 +73,15 @@ class Epoch:
         if channel not in self.touched:
             self.touched[channel] = []
 
+    def keep(self, keyed: Keyed) -> None:
+        """Takes over the rows of a unit; the last word on a row wins."""
+        for prefix, bodies in keyed.items():
+            known = self.keyed.get(prefix)
+            if known is None:
+                self.keyed[prefix] = bodies
+            else:
+                known.update(bodies)
+
     def seal(self) -> Sealed:
         """What it adds up to, as a value that no later unit can change."""
         return Sealed(
@@ -81,5 +91,5 @@ class Epoch:
             states={component: dict(states) for component, states in self.states.items()},
             acks={channel.name: channel.acks.frozen() for channel in self.touched},
             sent={channel.name: sent for channel, sent in self.touched.items()},
-            dead_letters=self.dead_letters,
+            keyed=self.keyed,
         )

@@ -48,6 +48,7 @@ class Journal:
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
         self._epoch = Epoch(1)
+        self._sealed: Sealed | None = None  # what is being written
         self._unsaved_units = 0  # in the open epoch and in the one that is being written
         self._unsaved_bytes = 0
         self._window_line: list[Ticket] = []
@@ -195,14 +196,15 @@ class Journal:
     def _merge_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> None:
         durable = self._settle_locked(unit, now_s, wakes, mailbox)
         durable |= self._deliver_locked(unit, wakes)
-        if not (durable or unit.states or unit.dead_letters):
+        if not (durable or unit.states or unit.keyed):
             return
         epoch = self._epoch
         if unit.states:
             kept = self.states.setdefault(unit.component, {})
             kept.update(unit.states)
             epoch.states[unit.component] = kept
-        epoch.dead_letters += unit.dead_letters
+        if unit.keyed:
+            epoch.keep(unit.keyed)
         epoch.units += 1
         epoch.size_bytes += unit.size_bytes
         self._unsaved_units += 1
@@ -455,7 +457,8 @@ class Journal:
             epoch = self._epoch
             if epoch.units:
                 self._epoch = Epoch(epoch.number + 1)
-                return epoch.seal()
+                self._sealed = epoch.seal()
+                return self._sealed
             self._writer = writer
             self._writer_asleep = True
             return None
@@ -465,6 +468,7 @@ class Journal:
         wakes: Wakes = []
         with self.lock:
             self._durable_epoch = sealed.number
+            self._sealed = None
             self._unsaved_units -= sealed.units
             self._unsaved_bytes -= sealed.size_bytes
             ready = self._window_line
@@ -507,6 +511,24 @@ class Journal:
             wakes.append(self._writer)
 
     # ------------------------------------------------------------------ looking
+    def unsaved(self, prefix: str) -> dict[str, bytes | None]:
+        """The rows with a prefix that whole units have written or deleted (None) and that may not be on disk yet.
+
+        Whoever reads the disk after it, and lets these have the last word, sees every whole unit.
+        """
+        with self.lock:
+            being_written = {} if self._sealed is None else self._sealed.keyed.get(prefix, {})
+            return being_written | self._epoch.keyed.get(prefix, {})
+
+    def unsaved_row(self, prefix: str, key: str) -> tuple[bytes | None] | None:
+        """What `unsaved` says of one row, in a tuple; None where it says nothing and the disk is right."""
+        with self.lock:
+            for keyed in (self._epoch.keyed, {} if self._sealed is None else self._sealed.keyed):
+                bodies = keyed.get(prefix)
+                if bodies is not None and key in bodies:
+                    return (bodies[key],)
+            return None
+
     def stored_states(self, component: str) -> dict[str, bytes]:
         """The stored forms of a component's states, as of its last whole unit."""
         with self.lock:

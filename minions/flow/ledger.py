@@ -130,8 +130,10 @@ class Ledger:
         """The rows that make an epoch durable. Notes nothing down, so that it can be asked again."""
         puts = [(rows.STATES + component, rows.states_body(states)) for component, states in sealed.states.items()]
         puts += [(rows.ACKS + channel, rows.acks_body(acks)) for channel, acks in sealed.acks.items()]
-        puts += sealed.dead_letters
         deletes: list[str] = []
+        for prefix, bodies in sealed.keyed.items():
+            deletes += [prefix + key for key, body in bodies.items() if body is None]
+            puts += [(prefix + key, body) for key, body in bodies.items() if body is not None]
         rows_left: dict[str, list[Row]] = {}
         for channel, acks in sealed.acks.items():
             left, gone = _sorted_out(self._rows.get(channel, []), acks)

@@ -30,7 +30,8 @@ __all__ = [
     "acks_body",
     "acks_of",
     "channel_key",
-    "dead_key",
+    "dead_number",
+    "dead_prefix",
     "messages_body",
     "messages_of",
     "states_body",
@@ -87,8 +88,13 @@ def channel_key(channel: str, first: int) -> str:
     return f"{CHANNELS}{channel}/{first:016x}"
 
 
-def dead_key(channel: str, number: int) -> str:
-    return f"{DEAD}{channel}/{number:016x}"
+def dead_prefix(channel: str) -> str:
+    """How the keys of a channel's dead letters begin; the rest is `dead_number`."""
+    return f"{DEAD}{channel}/"
+
+
+def dead_number(number: int) -> str:
+    return f"{number:016x}"
 
 
 def states_body(states: dict[str, bytes]) -> bytes:

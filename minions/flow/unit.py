@@ -10,7 +10,10 @@ from typing import Any
 from minions.errors import UnitTooLarge
 from minions.flow.channel import UNREAD, Channel, Entry
 
-__all__ = ["MOST_BYTES", "MOST_MESSAGES", "Unit"]
+__all__ = ["MOST_BYTES", "MOST_MESSAGES", "Keyed", "Unit"]
+
+Keyed = dict[str, dict[str, "bytes | None"]]
+"""Rows that are kept one by one: the prefix of their keys, the rest of the key, and the body (None where the row is deleted)."""
 
 MOST_MESSAGES = 100_000
 """More messages than this are never admitted as one unit."""
@@ -26,19 +29,19 @@ class Unit:
         sends: what it sends: the channel, the message, its stored form (None where the channel is not durable).
         settles: what it received and settles, in the order in which it was taken.
         states: the new stored forms of the states that changed.
-        dead_letters: key and body of what it sets aside.
+        keyed: the rows that it writes and deletes by itself: dead letters, entries of tables.
         granted: how much room it holds in each channel; written under the journal's lock.
         size_bytes: how many bytes it adds to what is not yet on disk.
     """
 
-    __slots__ = ("component", "dead_letters", "granted", "sends", "settles", "size_bytes", "states")
+    __slots__ = ("component", "granted", "keyed", "sends", "settles", "size_bytes", "states")
 
     def __init__(self, component: str) -> None:
         self.component = component
         self.sends: list[tuple[Channel, Any, bytes | None]] = []
         self.settles: list[Entry] = []
         self.states: dict[str, bytes] = {}
-        self.dead_letters: list[tuple[str, bytes]] = []
+        self.keyed: Keyed = {}
         self.granted: dict[Channel, int] = {}
         self.size_bytes = 0
 
@@ -71,6 +74,11 @@ class Unit:
         for stored in states.values():
             self.size_bytes += len(stored)
 
+    def put(self, prefix: str, key: str, body: bytes | None) -> None:
+        """Writes one row of those that are kept one by one, or deletes it (None)."""
+        self.keyed.setdefault(prefix, {})[key] = body
+        self.size_bytes += len(key) + (0 if body is None else len(body))
+
     @property
     def is_empty(self) -> bool:
-        return not (self.sends or self.settles or self.states or self.dead_letters)
+        return not (self.sends or self.settles or self.states or self.keyed)

@@ -253,7 +253,7 @@ class Life:
         unit.settles.append(entry)
         keep = keep and channel.codec is not None
         if keep:
-            unit.dead_letters.append((rows.dead_key(channel.name, sequence), letter.body()))
+            unit.put(rows.dead_prefix(channel.name), rows.dead_number(sequence), letter.body())
         self._letters.append((letter, keep))
         if unit is not self.open_unit:
             self.flush()

@@ -13,7 +13,7 @@ from minions.flow.epoch import Epoch, Sealed
 
 def sealed(acks: tuple[int, tuple[tuple[int, int], ...]], *sent: int) -> Sealed:
     messages = [(number, str(number).encode()) for number in sent]
-    return Sealed(1, 1, 0, states={}, acks={"c": acks}, sent={"c": messages}, dead_letters=[])
+    return Sealed(1, 1, 0, states={}, acks={"c": acks}, sent={"c": messages}, keyed={})
 
 
 @pytest.mark.parametrize(

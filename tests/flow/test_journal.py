@@ -88,6 +88,12 @@ class Life:
     def submit(self, unit: Unit) -> Ticket | None:
         return self.journal.submit(unit, self.fence, self.bell, self.mailbox if unit.settles else None)
 
+    def put_rows(self, prefix: str, **bodies: bytes | None) -> None:
+        unit = self.unit()
+        for key, body in bodies.items():
+            unit.put(prefix, key, body)
+        assert self.submit(unit) is None
+
     def send(self, *sends: tuple[Channel, int], **states: bytes) -> Ticket | None:
         unit = self.unit(*sends)
         unit.save(states)
@@ -242,9 +248,24 @@ class TestAUnit:
     def test_with_a_dead_letter_is_written(self, rig: Rig) -> None:
         sender = rig.life("s")
         unit = sender.unit()
-        unit.dead_letters.append(("dead/a.in/1", b"letter"))
+        unit.put("dead/a.in/", "1", b"letter")
         assert sender.submit(unit) is None
-        assert rig.seal().dead_letters == [("dead/a.in/1", b"letter")]
+        assert rig.seal().keyed == {"dead/a.in/": {"1": b"letter"}}
+
+    def test_of_rows_is_to_be_seen_until_it_is_on_disk(self, rig: Rig) -> None:
+        sender = rig.life("s")
+        sender.put_rows("t/", one=b"1", two=b"2")
+        being_written = rig.seal()
+        sender.put_rows("t/", two=None, three=b"3")
+        sender.put_rows("u/", one=b"other")
+        assert rig.journal.unsaved("t/") == {"one": b"1", "two": None, "three": b"3"}
+        assert rig.journal.unsaved_row("t/", "one") == (b"1",)
+        assert rig.journal.unsaved_row("t/", "two") == (None,)
+        assert rig.journal.unsaved_row("t/", "four") is None
+        rig.journal.committed(being_written)
+        assert rig.journal.unsaved("t/") == {"two": None, "three": b"3"}
+        assert rig.journal.unsaved_row("t/", "one") is None
+        assert rig.journal.unsaved("v/") == {}
 
     def test_larger_than_an_inbox_goes_in_alone_when_it_is_empty(self, rig: Rig) -> None:
         a = rig.channel("a.in", capacity=2)

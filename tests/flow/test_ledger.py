@@ -190,8 +190,11 @@ def test_what_is_not_confirmed_is_deleted_and_written_again() -> None:
 
 def test_dead_letters_are_written_with_their_epoch() -> None:
     epoch = Epoch(1)
-    epoch.dead_letters.append(("dead/a.in/1", b"letter"))
-    assert Ledger(TYPES).change(epoch.seal()).puts == [("dead/a.in/1", b"letter")]
+    epoch.keep({"dead/a.in/": {"1": b"letter", "2": b"another"}})
+    epoch.keep({"dead/a.in/": {"2": None}, "dead/b.in/": {"1": b"third"}})
+    change = Ledger(TYPES).change(epoch.seal())
+    assert change.puts == [("dead/a.in/1", b"letter"), ("dead/b.in/1", b"third")]
+    assert change.deletes == ["dead/a.in/2"]
 
 
 def test_an_empty_store_leaves_nothing() -> None:

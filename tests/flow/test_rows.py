@@ -53,13 +53,13 @@ def test_dead_letters_come_back(letter: DeadLetter) -> None:
 
 @given(st.lists(NUMBERS, min_size=1))
 def test_the_order_of_the_keys_is_that_of_the_numbers(numbers: list[int]) -> None:
-    for key in (rows.channel_key, rows.dead_key):
-        assert sorted(numbers) == sorted(numbers, key=lambda number: key("a.b", number))
+    assert sorted(numbers) == sorted(numbers, key=lambda number: rows.channel_key("a.b", number))
+    assert sorted(numbers) == sorted(numbers, key=rows.dead_number)
 
 
 def test_every_kind_of_row_has_a_prefix_of_its_own() -> None:
     assert rows.channel_key("average.readings", 255) == "chan/average.readings/00000000000000ff"
-    assert rows.dead_key("average.readings", 1) == "dead/average.readings/0000000000000001"
+    assert rows.dead_prefix("average.readings") + rows.dead_number(1) == "dead/average.readings/0000000000000001"
     assert len({rows.STATES, rows.ACKS, rows.CHANNELS, rows.DEAD}) == 4
 
 
