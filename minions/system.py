@@ -16,11 +16,13 @@ from minions.clock import Clock, SystemClock
 from minions.errors import StoreError, SystemFailed, TopologyError, UsageError
 from minions.flow import rows
 from minions.flow.codec import state_codec_of
+from minions.flow.statistics import Statistics
 from minions.flow.store import has_store, read_rows
 from minions.life.foreground import Foreground, leave_now
 from minions.life.plan import Plan
 from minions.life.runtime import Options, Runtime
-from minions.model.component import Component
+from minions.model.component import Component, copy_of
+from minions.model.partition import PARTITIONS, PartitionBy, home_of, partition_of_key
 from minions.model.policy import Restart
 from minions.model.ports import Inbox, Outbox, State
 from minions.model.topology import Link, Node, Topology, default_name
@@ -66,7 +68,15 @@ class System:
         self._log = logging.getLogger(f"minions.{name}")
 
     # ------------------------------------------------------------------ declaring
-    def add(self, component: C, *, name: str | None = None, replicas: int = 1, restart: Restart = Restart()) -> C:
+    def add(
+        self,
+        component: C,
+        *,
+        name: str | None = None,
+        replicas: int = 1,
+        partition_by: PartitionBy | None = None,
+        restart: Restart = Restart(),
+    ) -> C:
         """Adds a component and returns it, so that its ports can be connected.
 
         The object is a blueprint: each start of the component makes a fresh copy from the same configuration. Its `State`
@@ -74,7 +84,11 @@ class System:
 
         Args:
             name: under which its state is kept; by default the name of its class in snake case.
-            replicas: how many threads share its inboxes, each with an instance of its own.
+            replicas: how many threads share its inboxes, each with an instance of its own. May differ from run to run.
+            partition_by: the key of a message: the name of one of its attributes (of its class, in all inboxes), or a function
+                of the message. All messages with one key are handled by one replica, in order. Keys are spread over 128
+                partitions, and each `State` has a value for each partition, which is there while one of its messages is
+                handled; with another number of replicas a partition moves with its messages and its state.
             restart: how often it may fail by itself, and how fast it comes back.
         """
         self._refuse_while_running("add()")
@@ -83,11 +97,12 @@ class System:
                 f"System.add() takes a component, such as add(Average()), not {component!r}"
                 + ("; add an object of that class" if isinstance(component, type) else "")
             )
-        node = Node(name if name is not None else default_name(type(component)), component, replicas, restart)
+        name = name if name is not None else default_name(type(component))
+        node = Node(name, component, replicas, restart, partition_by)
         if self._topology.node_of(component) is not None:
             raise UsageError(f"{node.name}: this very object was added before; make another one, or ask for replicas=")
         self._topology.add(node)
-        component._minions.reader = lambda state: self._read_state(node, state)
+        component._minions.reader = lambda state: self._read_state(node, state, node.name)
         return component
 
     def connect(self, outbox: Outbox[T], inbox: Inbox[T]) -> None:
@@ -230,18 +245,59 @@ class System:
             raise UsageError(f"{self.name}: {method} is not possible while the system runs (or is still stopping)")
 
     # ------------------------------------------------------------------ looking
-    def _read_state(self, node: Node, state: State[Any]) -> Any:
-        """A copy of what the last whole unit left of a state; of what is on disk when the system does not run."""
+    def statistics(self) -> Statistics:
+        """What was counted since the system was started: lengths, high-water marks, time blocked, commits. Any thread.
+
+        Raises:
+            UsageError: the system does not run.
+        """
         runtime = self._running
-        stored = runtime.journal.stored_states(node.name) if runtime is not None else self._states_on_disk(node)
+        if runtime is None:
+            raise UsageError(f"{self.name}.statistics() works while the system runs")
+        return runtime.statistics()
+
+    def partition(self, component: C, key: Any) -> C:
+        """A component with `partition_by`, as seen from the partition of a key: its `State` attributes answer that one's values.
+
+        Raises:
+            UsageError: the component was not added, or not with `partition_by`.
+            TypeError: no value of that type can be a key.
+        """
+        return self._partition_view(component, partition_of_key(key))
+
+    def partitions(self, component: C) -> tuple[C, ...]:
+        """The same for each partition; where nothing was kept, a `State` answers its first value.
+
+        Raises:
+            UsageError: the component was not added, or not with `partition_by`.
+        """
+        return tuple(self._partition_view(component, number) for number in range(PARTITIONS))
+
+    def _partition_view(self, component: C, number: int) -> C:
+        node = self._topology.node_of(component)
+        if node is None or node.partition_by is None:
+            raise UsageError(f"{self.name}: {component!r} was not added to this system with partition_by=")
+        view = copy_of(component)
+        view._minions.reader = lambda state: self._read_state(node, state, home_of(node.name, number))
+        return view
+
+    def _read_state(self, node: Node, state: State[Any], home: str) -> Any:
+        """A copy of what the last whole unit left of a state; of what is on disk when the system does not run."""
+        if node.partition_by is not None and home == node.name:
+            raise UsageError(
+                f"{node.name}.{state.name} has a value for each partition: "
+                f"system.partition({node.name}, key).{state.name}, or system.partitions({node.name})"
+            )
+        runtime = self._running
+        stored = runtime.journal.stored_states(home) if runtime is not None else self._states_on_disk(home)
         if state.name not in stored:
             return state.first_value()
         return state_codec_of(state.type, version=state.version, migrations=state.migrations).decode(stored[state.name])
 
-    def _states_on_disk(self, node: Node) -> dict[str, bytes]:
+    def _states_on_disk(self, home: str) -> dict[str, bytes]:
         if not has_store(self.folder):
             return {}
-        key = rows.STATES + node.name
+        key = rows.STATES + home
         found = dict(read_rows(self.folder, key))
         return rows.states_of(key, found[key]) if key in found else {}
 

@@ -7,10 +7,11 @@ runnable collects the parker to wake, because nobody is woken under the lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from minions.clock import Parkable
+from minions.errors import CannotDecode
 from minions.flow.acks import AckSet
 from minions.model.policy import Retry
 from minions.model.ports import Overflow
@@ -23,9 +24,9 @@ __all__ = ["UNREAD", "Channel", "Entry", "Reader", "Ticket", "Wakes"]
 UNREAD: Final = object()
 """Stands for a message of which only the stored form is in memory."""
 
-Entry = tuple["Channel", int, Any, "bytes | None"]
+Entry = tuple["Channel", int, Any, "bytes | None", int]
 """A message in a channel: the channel, its sequence number, the message (or UNREAD), its stored form (None where the channel
-is not durable)."""
+is not durable), its partition (0 where the channel has none)."""
 
 Wakes = list[Parkable]
 """Who is to be woken once the lock is free again."""
@@ -40,8 +41,10 @@ class Reader(Protocol):
         only: while it sleeps, the one channel that it would take from; None for all of them.
         timed: while it sleeps, whether it will wake by itself.
         in_hand: what it has taken and not settled.
+        part: which of a channel's queues it takes from.
     """
 
+    part: int
     parker: Parkable
     asleep: bool
     only: Channel | None
@@ -59,6 +62,7 @@ class Ticket:
 
     Attributes:
         parker: where the holder sleeps.
+        joined_s: when it joined the line, monotonic seconds.
         patient_until_s: until when it may be left waiting though there is room, monotonic seconds.
         asked_s: when its holder last asked whether it still has to wait, monotonic seconds.
         channel: the channel whose room is waited for; None in the lines that are not a channel's.
@@ -66,7 +70,7 @@ class Ticket:
         room: where the room that is granted is noted down, by channel.
     """
 
-    __slots__ = ("asked_s", "channel", "granted", "need", "parker", "patient_until_s", "room")
+    __slots__ = ("asked_s", "channel", "granted", "joined_s", "need", "parker", "patient_until_s", "room")
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Ticket:
         room: dict[Channel, int] | None = None,
     ) -> None:
         self.parker = parker
+        self.joined_s = joined_s
         self.patient_until_s = joined_s + _LONGEST_WAIT_WITH_ROOM_S
         self.asked_s = joined_s
         self.channel = channel
@@ -104,7 +109,9 @@ class Channel:
         codec: how its messages are stored; None when it is not durable.
         size: messages that wait, are in work, or for which room is held. Never over `capacity`, but for a unit that is larger
             than the whole inbox and went in alone, and for what an earlier run left behind.
-        queue: the messages that wait.
+        queue: the messages that wait; where the channel has partitions, those of the first of `queues`.
+        queues: one queue, or, where the channel has partitions, one for each replica.
+        partition_of: tells the partition of a message; None where the channel has none. Calls user code: never under the lock.
         attempts: how often the message of that number has failed.
         delayed: what failed in a shared channel and waits for the next life of the replica in which it did.
         shared: whether replicas take from it, each one message at a time.
@@ -112,19 +119,27 @@ class Channel:
         most_unsettled: how many handled messages may be settled together.
         line: the senders that wait for room; the first to come is the first to be served.
         readers: the mailboxes that take from it; several where there are replicas.
+        sent: messages sent in this run.
         settled: messages settled in this run.
         dropped: messages that `overflow` dropped in this run.
         most: the highest `size` so far.
+        blocked: how often a sender had to wait for room.
+        blocked_s: how long senders have waited for room, all together, in seconds; those that wait now are not in it.
+        failed: how often a handler has failed with one of its messages.
+        refused: how many messages were refused because `overflow` is "fail", or because of a timeout.
     """
 
     __slots__ = (
         "acks",
         "attempts",
+        "blocked",
+        "blocked_s",
         "capacity",
         "codec",
         "delayed",
         "dropped",
         "eras",
+        "failed",
         "index",
         "line",
         "most",
@@ -132,8 +147,11 @@ class Channel:
         "name",
         "next_sequence",
         "overflow",
+        "partition_of",
         "queue",
+        "queues",
         "readers",
+        "refused",
         "retry",
         "run_id",
         "settled",
@@ -153,6 +171,8 @@ class Channel:
         codec: TypeCodec[Any] | None = None,
         shared: bool = False,
         run_id: str = "",
+        partition_of: Callable[[Any], int] | None = None,
+        parts: int = 1,
     ) -> None:
         self.name = name
         self.index = index
@@ -163,7 +183,9 @@ class Channel:
         self.shared = shared
         self.run_id = run_id
         self.eras = [(1, run_id)]
-        self.queue: deque[Entry] = deque()
+        self.partition_of = partition_of
+        self.queues: tuple[deque[Entry], ...] = tuple(deque() for _ in range(parts))
+        self.queue = self.queues[0]
         self.size = 0
         self.most = 0
         self.next_sequence = 1
@@ -174,6 +196,10 @@ class Channel:
         self.readers: list[Reader] = []
         self.settled = 0
         self.dropped = 0
+        self.blocked = 0
+        self.blocked_s = 0.0
+        self.failed = 0
+        self.refused = 0
         self.wake_at = capacity - min(_WAKE_SENDERS_EVERY, capacity // 4)
         self.most_unsettled = max(1, min(_MOST_UNSETTLED, capacity // 8)) if overflow == "block" else 1
 
@@ -185,6 +211,15 @@ class Channel:
         """The id of a message: the same at every retry, and through a crash where the channel is durable."""
         run_id = next(run_id for first, run_id in reversed(self.eras) if first <= sequence)
         return f"{self.name}-{run_id}-{sequence}"
+
+    @property
+    def sent(self) -> int:
+        return self.next_sequence - self.eras[-1][0]
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait."""
+        return sum(map(len, self.queues))
 
     # ------------------------------------------------------------------ room
     def has_room_locked(self, need: int) -> bool:
@@ -203,7 +238,14 @@ class Channel:
     def join_line_locked(self, room: dict[Channel, int], need: int, parker: Parkable, now_s: float) -> Ticket:
         ticket = Ticket(parker, now_s, channel=self, need=need, room=room)
         self.line.append(ticket)
+        self.blocked += 1
         return ticket
+
+    def leave_line_locked(self, ticket: Ticket, now_s: float, wakes: Wakes) -> None:
+        """Gives up a place in the line; those behind it may now have room."""
+        self.line.remove(ticket)
+        self.blocked_s += now_s - ticket.joined_s
+        self.serve_line_locked(now_s, wakes)
 
     def release_room_locked(self, count: int, now_s: float, wakes: Wakes) -> None:
         """Gives back room for `count` messages and serves the line."""
@@ -211,24 +253,28 @@ class Channel:
         if self.line:
             self.serve_line_locked(now_s, wakes)
 
-    def serve_line_locked(self, now_s: float, wakes: Wakes) -> None:
+    def serve_line_locked(self, now_s: float, wakes: Wakes, *, at_once: bool = False) -> None:
         """Gives room to those in line, in order.
 
         A sender that just came is left waiting until a few places are free, so that a fast consumer does not pay for a
         switch of threads with every message; one that has waited for a millisecond gets the first place there is.
+
+        Args:
+            at_once: whoever is in line gets every place there is.
         """
         line = self.line
         while line:
             head = line[0]
             if not self.has_room_locked(head.need):
                 return
-            if self.size > self.wake_at and self.size and now_s < head.patient_until_s:
+            if self.size > self.wake_at and self.size and now_s < head.patient_until_s and not at_once:
                 return
             line.popleft()
             self.size += head.need
             if self.size > self.most:
                 self.most = self.size
             head.granted = True
+            self.blocked_s += now_s - head.joined_s
             if head.room is not None:
                 head.room[self] = head.need
             wakes.append(head.parker)
@@ -243,7 +289,7 @@ class Channel:
             has_room = self.take_room_locked(1)
             self.dropped += not has_room
             return has_room
-        while len(self.queue) >= self.capacity:  # more than one where an earlier run, with more capacity, left them
+        while self.waiting >= self.capacity:  # more than one where an earlier run, with more capacity, left them
             self._drop_oldest_locked()
         self.size += 1
         self.most = max(self.most, self.size)
@@ -252,7 +298,7 @@ class Channel:
     def _drop_oldest_locked(self) -> None:
         self.dropped += 1
         self.size -= 1
-        oldest = self.queue.popleft()[1]
+        oldest = min(filter(None, self.queues), key=lambda queue: queue[0][1]).popleft()[1]
         if self.codec is not None:
             self.acks.add(oldest)
         self.attempts.pop(oldest, None)
@@ -269,21 +315,38 @@ class Channel:
         self.next_sequence = next_sequence
         self.eras = [*eras, (next_sequence, self.run_id)]
         self.acks = acks
-        self.queue.extend((self, sequence, UNREAD, stored) for sequence, stored in waiting)
-        self.size = self.most = len(self.queue)
+        for sequence, stored in waiting:
+            partition = self._partition_of_stored(stored)
+            self._queue_of(partition).append((self, sequence, UNREAD, stored, partition))
+        self.size = self.most = self.waiting
 
-    def deliver_locked(self, message: Any, stored: bytes | None, wakes: Wakes) -> int:
+    def _partition_of_stored(self, stored: bytes) -> int:
+        if self.partition_of is None or self.codec is None:
+            return 0
+        try:
+            return self.partition_of(self.codec.decode(stored))
+        except CannotDecode:
+            return 0  # whoever takes it sets it aside
+
+    def _queue_of(self, partition: int) -> deque[Entry]:
+        return self.queues[partition % len(self.queues)]
+
+    def deliver_locked(self, message: Any, stored: bytes | None, wakes: Wakes, partition: int = 0) -> int:
         """Appends a message for which room is held and returns its sequence number."""
         sequence = self.next_sequence
         self.next_sequence = sequence + 1
-        self.queue.append((self, sequence, message, stored))
-        self.wake_reader_locked(wakes)
+        self._queue_of(partition).append((self, sequence, message, stored, partition))
+        self.wake_reader_locked(wakes, partition % len(self.queues))
         return sequence
 
-    def wake_reader_locked(self, wakes: Wakes) -> None:
-        """Makes one sleeping reader runnable; a wake-up that a reader cannot use is passed on by calling this again."""
+    def wake_reader_locked(self, wakes: Wakes, part: int = 0) -> None:
+        """Makes one sleeping reader runnable; a wake-up that a reader cannot use is passed on by calling this again.
+
+        Args:
+            part: in which of the queues there is something to take.
+        """
         for reader in self.readers:
-            if reader.asleep and (reader.only is None or reader.only is self):
+            if reader.asleep and reader.part == part and (reader.only is None or reader.only is self):
                 reader.asleep = False
                 wakes.append(reader.parker)
                 return
@@ -301,8 +364,9 @@ class Channel:
 
     def give_back_locked(self, entries: list[Entry], wakes: Wakes) -> None:
         """Puts what was taken and not settled back to the front, in order, to be read afresh."""
-        for _, sequence, message, stored in reversed(entries):
+        for _, sequence, message, stored, partition in reversed(entries):
             whole = message if self.codec is None or self.codec.immutable else UNREAD
-            self.queue.appendleft((self, sequence, whole, stored))
-        for _ in range(min(len(self.queue), len(self.readers))):
-            self.wake_reader_locked(wakes)
+            self._queue_of(partition).appendleft((self, sequence, whole, stored, partition))
+        for part, queue in enumerate(self.queues):
+            for _ in range(min(len(queue), len(self.readers))):
+                self.wake_reader_locked(wakes, part)

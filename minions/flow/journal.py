@@ -7,7 +7,6 @@ what is done under it is a few dictionary and deque operations.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Iterable
 from itertools import islice, zip_longest
@@ -19,6 +18,7 @@ from minions.fence import Fence, Mode
 from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
 from minions.flow.epoch import Epoch, Sealed
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
+from minions.flow.statistics import InboxStatistics, Statistics
 from minions.flow.unit import Unit
 
 __all__ = ["Journal"]
@@ -53,6 +53,7 @@ class Journal:
         self._unsaved_bytes = 0
         self._window_line: list[Ticket] = []
         self._durable_epoch = 0  # everything up to this epoch is on disk
+        self._durable_units = 0
         self._commit_line: list[tuple[int, Ticket]] = []
         self._writer: Parkable | None = None
         self._writer_asleep = False
@@ -102,7 +103,7 @@ class Journal:
                 channel.most = size
             sequence = channel.next_sequence
             channel.next_sequence = sequence + 1
-            channel.queue.append((channel, sequence, message, None))
+            channel.queue.append((channel, sequence, message, None, 0))
             for reader in channel.readers:
                 if reader.asleep and (reader.only is None or reader.only is channel):
                     reader.asleep = False
@@ -129,7 +130,7 @@ class Journal:
                 fence.check_locked()
                 ticket.asked_s = now_s
                 if ticket.channel is not None and not ticket.granted:
-                    ticket.channel.serve_line_locked(math.inf if late else now_s, wakes)
+                    ticket.channel.serve_line_locked(now_s, wakes, at_once=late)
                 if ticket.granted:
                     return False
                 if fence.mode is Mode.ENDING:
@@ -138,6 +139,8 @@ class Journal:
                     raise self._failure
                 if not late:
                     return True
+                if ticket.channel is not None:
+                    ticket.channel.refused += ticket.need
         finally:
             for parkable in wakes:
                 parkable.unpark()
@@ -153,8 +156,7 @@ class Journal:
                 if ticket.channel is None:
                     self._window_line.remove(ticket)
                 else:
-                    ticket.channel.line.remove(ticket)
-                    ticket.channel.serve_line_locked(now_s, wakes)
+                    ticket.channel.leave_line_locked(ticket, now_s, wakes)
             for channel, count in unit.granted.items():
                 channel.release_room_locked(count, now_s, wakes)
             unit.granted.clear()
@@ -187,6 +189,7 @@ class Journal:
             elif channel.overflow == "block":
                 return channel.join_line_locked(granted, need, parker, now_s)
             else:
+                channel.refused += need
                 raise InboxFull(
                     f"{unit.component}: inbox {channel.name} is full ({channel.size} of {channel.capacity}) and was declared "
                     'with overflow="fail"; nothing of this unit was sent'
@@ -200,9 +203,9 @@ class Journal:
             return
         epoch = self._epoch
         if unit.states:
-            kept = self.states.setdefault(unit.component, {})
+            kept = self.states.setdefault(unit.home, {})
             kept.update(unit.states)
-            epoch.states[unit.component] = kept
+            epoch.states[unit.home] = kept
         if unit.keyed:
             epoch.keep(unit.keyed)
         epoch.units += 1
@@ -221,7 +224,7 @@ class Journal:
                     f"{unit.component}: a unit settles what its component has not in hand; nothing was done"
                 )
         durable = False
-        for channel, sequence, _, _ in unit.settles:
+        for channel, sequence, _, _, _ in unit.settles:
             channel.settle_locked(sequence, now_s, wakes)
             if mailbox is not None:
                 mailbox.in_hand.popleft()
@@ -233,10 +236,10 @@ class Journal:
     def _deliver_locked(self, unit: Unit, wakes: Wakes) -> bool:
         """Delivers what a unit sends; whether any of it was durable."""
         durable = False
-        for channel, message, stored in unit.sends:
+        for channel, message, stored, partition in unit.sends:
             if channel not in unit.granted and not channel.make_room_locked():
                 continue
-            sequence = channel.deliver_locked(message, stored, wakes)
+            sequence = channel.deliver_locked(message, stored, wakes, partition)
             if stored is not None:
                 self._epoch.sent(channel, sequence, stored)
                 durable = True
@@ -290,8 +293,8 @@ class Journal:
         with self.lock:
             mailbox.asleep = False
             for channel in mailbox.channels:
-                if channel.queue:
-                    channel.wake_reader_locked(wakes)
+                if channel.queues[mailbox.part]:
+                    channel.wake_reader_locked(wakes, mailbox.part)
         for parkable in wakes:
             parkable.unpark()
 
@@ -311,7 +314,7 @@ class Journal:
         with self.lock:
             fence.check_locked()
             for _ in range(count):
-                channel, sequence, _, _ = mailbox.in_hand.popleft()
+                channel, sequence, _, _, _ = mailbox.in_hand.popleft()
                 channel.settled += 1
                 channel.size -= 1
                 if channel.attempts:
@@ -336,7 +339,7 @@ class Journal:
         with self.lock:
             for channel in channels:
                 held = sum(_held(reader, channel) for reader in channel.readers if reader.asleep and not reader.timed)
-                if channel.queue or channel.line or channel.size > held:
+                if any(channel.queues) or channel.line or channel.size > held:
                     return False
             return all(mailbox.asleep for mailbox in loops)
 
@@ -368,6 +371,7 @@ class Journal:
             if failed is not None:
                 channel, sequence = failed[0], failed[1]
                 channel.attempts[sequence] = channel.attempts.get(sequence, 0) + 1
+                channel.failed += 1
             for channel in mailbox.channels:
                 if mailbox in channel.readers:
                     channel.readers.remove(mailbox)
@@ -469,6 +473,7 @@ class Journal:
         with self.lock:
             self._durable_epoch = sealed.number
             self._sealed = None
+            self._durable_units += sealed.units
             self._unsaved_units -= sealed.units
             self._unsaved_bytes -= sealed.size_bytes
             ready = self._window_line
@@ -511,6 +516,17 @@ class Journal:
             wakes.append(self._writer)
 
     # ------------------------------------------------------------------ looking
+    def statistics(self, channels: Iterable[Channel]) -> Statistics:
+        """What was counted so far, of these channels and of all units."""
+        with self.lock:
+            return Statistics(
+                inboxes={channel.name: _counted(channel) for channel in channels},
+                units_unsaved=self._unsaved_units,
+                bytes_unsaved=self._unsaved_bytes,
+                commits=self._durable_epoch,
+                units_committed=self._durable_units,
+            )
+
     def unsaved(self, prefix: str) -> dict[str, bytes | None]:
         """The rows with a prefix that whole units have written or deleted (None) and that may not be on disk yet.
 
@@ -535,6 +551,23 @@ class Journal:
             return dict(self.states.get(component, {}))
 
 
+def _counted(channel: Channel) -> InboxStatistics:
+    return InboxStatistics(
+        capacity=channel.capacity,
+        waiting=channel.waiting,
+        length=channel.size,
+        high_water=channel.most,
+        sent=channel.sent,
+        settled=channel.settled,
+        failed=channel.failed,
+        dropped=channel.dropped,
+        refused=channel.refused,
+        senders_waiting=len(channel.line),
+        blocked=channel.blocked,
+        blocked_s=channel.blocked_s,
+    )
+
+
 def _held(reader: Reader, channel: Channel) -> int:
     return sum(entry[0] is channel for entry in reader.in_hand)
 
@@ -544,6 +577,6 @@ def _needs(unit: Unit) -> Iterable[tuple[Channel, int]]:
     if len(unit.sends) == 1:
         return ((unit.sends[0][0], 1),)
     counted: dict[Channel, int] = {}
-    for channel, _, _ in unit.sends:
+    for channel, _, _, _ in unit.sends:
         counted[channel] = counted.get(channel, 0) + 1
     return sorted(counted.items(), key=lambda need: need[0].index)

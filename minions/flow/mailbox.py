@@ -23,12 +23,14 @@ class Mailbox:
         timed: while it sleeps, whether it will wake by itself.
         only: while it sleeps, the one channel that it would take from; None for all of them.
         in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
+        part: which of a channel's queues it takes from, where the channels have partitions.
     """
 
-    __slots__ = ("_turn", "asleep", "channels", "in_hand", "only", "parker", "timed")
+    __slots__ = ("_turn", "asleep", "channels", "in_hand", "only", "parker", "part", "timed")
 
-    def __init__(self, channels: tuple[Channel, ...], parker: Parkable) -> None:
+    def __init__(self, channels: tuple[Channel, ...], parker: Parkable, part: int = 0) -> None:
         self.channels = channels
+        self.part = part
         self.parker = parker
         self.asleep = False
         self.timed = False
@@ -45,7 +47,7 @@ class Mailbox:
         channels = self.channels
         for step in range(len(channels)):
             channel = channels[(self._turn + step) % len(channels)]
-            queue = channel.queue
+            queue = channel.queues[self.part]
             if not queue or (only is not None and channel is not only):
                 continue
             self._turn = (self._turn + step + 1) % len(channels)

@@ -25,8 +25,9 @@ class Unit:
     """One unit of work.
 
     Attributes:
-        component: the name under which its state is kept.
-        sends: what it sends: the channel, the message, its stored form (None where the channel is not durable).
+        component: the name of the component.
+        home: the name under which its state is kept: the component's, or that of one of its partitions.
+        sends: what it sends: the channel, the message, its stored form (None where the channel is not durable), its partition.
         settles: what it received and settles, in the order in which it was taken.
         states: the new stored forms of the states that changed.
         keyed: the rows that it writes and deletes by itself: dead letters, entries of tables.
@@ -34,11 +35,12 @@ class Unit:
         size_bytes: how many bytes it adds to what is not yet on disk.
     """
 
-    __slots__ = ("component", "granted", "keyed", "sends", "settles", "size_bytes", "states")
+    __slots__ = ("component", "granted", "home", "keyed", "sends", "settles", "size_bytes", "states")
 
-    def __init__(self, component: str) -> None:
+    def __init__(self, component: str, home: str | None = None) -> None:
         self.component = component
-        self.sends: list[tuple[Channel, Any, bytes | None]] = []
+        self.home = component if home is None else home
+        self.sends: list[tuple[Channel, Any, bytes | None, int]] = []
         self.settles: list[Entry] = []
         self.states: dict[str, bytes] = {}
         self.keyed: Keyed = {}
@@ -54,6 +56,7 @@ class Unit:
 
         Raises:
             UnitTooLarge: the unit would be larger than is ever admitted; nothing was added.
+            MessageRefused: its partition cannot be told; nothing was added.
         """
         size_bytes = self.size_bytes + (len(stored) * len(channels) if stored is not None else 0)
         if len(self.sends) + len(channels) > MOST_MESSAGES or size_bytes > MOST_BYTES:
@@ -61,12 +64,15 @@ class Unit:
                 f"{self.component}: one unit of work sends more than {MOST_MESSAGES:,} messages or {MOST_BYTES >> 20} MiB; "
                 "send from run() in pieces, each `with self.unit():`"
             )
-        self.size_bytes = size_bytes
+        sends: list[tuple[Channel, Any, bytes | None, int]] = []
         for channel in channels:
+            partition = 0 if channel.partition_of is None else channel.partition_of(message)
             if channel.codec is None:
-                self.sends.append((channel, message, None))
+                sends.append((channel, message, None, partition))
             else:
-                self.sends.append((channel, message if shared else UNREAD, stored))
+                sends.append((channel, message if shared else UNREAD, stored, partition))
+        self.size_bytes = size_bytes
+        self.sends += sends
 
     def save(self, states: dict[str, bytes]) -> None:
         """Adds the stored forms of the states that changed."""

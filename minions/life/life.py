@@ -23,9 +23,10 @@ from minions.flow.parker import Parker
 from minions.flow.unit import Unit
 from minions.life.plan import NodePlan
 from minions.life.ports import Receiver, Sender, message_of
-from minions.life.states import States
+from minions.life.states import NO_STATES, States
 from minions.life.traces import describe
 from minions.model.component import Component, copy_of
+from minions.model.partition import home_of
 from minions.model.ports import State
 
 __all__ = ["Life"]
@@ -66,7 +67,7 @@ class Life:
         self.name = fence.component
         self.fence = fence
         self.parker = parker
-        self.mailbox = Mailbox(tuple(plan.reads.values()), parker)
+        self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name))
         self.current: Entry | None = None
         self.has_begun = False
         self._hook = "on_start"
@@ -77,7 +78,10 @@ class Life:
         self._on_set_aside = on_set_aside
         self._thread = 0
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
-        self._states = States(plan.node.declaration.states, plan.state_codecs, journal.stored_states(self.name))
+        self._home = self.name  # the name under which the state is kept that is in place now
+        self._partition: int | None = None  # whose state that is; None for the component's own
+        self._partitions: dict[int, States] = {}
+        self._states = NO_STATES if plan.partitioned else self._states_of(self.name)
         self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
         self.open_unit: Unit | None = None
         self.pass_on: Callable[[Channel, Any, Fence], bool] | None = None if plan.state_codecs else journal.pass_on
@@ -106,6 +110,8 @@ class Life:
                 self._handlers[channel] = getattr(self.instance, declaration.handlers[name])
         self._states.restore(mine)
         self._whole(self.instance.on_start)
+        if self._plan.partitioned:
+            self._refuse_strays()
         self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
 
@@ -135,6 +141,7 @@ class Life:
             self.drop_unit()
             self._states.restore(self._values)
         self._hook = "on_stop"
+        self._leave_partition()
         self._whole(self.instance.on_stop)
 
     def forget(self) -> None:
@@ -196,7 +203,9 @@ class Life:
         except CannotDecode as error:
             self.set_aside(entry, 1, error, "")
             return
-        unit = self.open_unit = Unit(self.name)
+        if self._plan.partitioned:
+            self._enter_partition(entry[4])
+        unit = self.open_unit = Unit(self.name, self._home)
         self._handlers[entry[0]](message)
         self._finish(entry, unit)
 
@@ -238,7 +247,7 @@ class Life:
         Args:
             keep: whether a dead letter is kept; where the message is not durable there is nothing to keep.
         """
-        channel, sequence, _, stored = entry
+        channel, sequence, _, stored, _ = entry
         letter = rows.DeadLetter(
             channel=channel.name,
             message_id=channel.message_id(sequence),
@@ -285,6 +294,11 @@ class Life:
         return entry[0].message_id(entry[1])
 
     def read_state(self, state: State[Any]) -> Any:
+        if self._plan.partitioned:
+            raise UsageError(
+                f"{self.name}.{state.name} has a value for each partition (partition_by), which is there while a message is "
+                "handled: read it in a handler"
+            )
         raise UsageError(f"{self.name}.{state.name} was deleted: assign a new value instead")
 
     def sleep(self, seconds: float) -> None:
@@ -457,6 +471,36 @@ class Life:
         """Gives back what is in hand, to be received again."""
         self._journal.put_down(self.mailbox, self.fence)
         self.current = None
+
+    # ------------------------------------------------------------------ state
+    def _states_of(self, home: str) -> States:
+        plan = self._plan
+        return States(plan.node.declaration.states, plan.state_codecs, self._journal.stored_states(home))
+
+    def _enter_partition(self, partition: int) -> None:
+        """Puts the state of a partition in its place."""
+        if partition == self._partition:
+            return
+        self._leave_partition()
+        self._partition, self._home = partition, home_of(self._plan.node.name, partition)
+        states = self._partitions.get(partition)
+        if states is None:
+            states = self._partitions[partition] = self._states_of(self._home)
+        states.enter(self._values)
+        self._states = states
+
+    def _leave_partition(self) -> None:
+        if self._partition is not None:
+            self._states.leave(self._values)
+            self._partition, self._home, self._states = None, self.name, NO_STATES
+
+    def _refuse_strays(self) -> None:
+        strays = [name for name in self._plan.state_codecs if name in self._values]
+        if strays:
+            raise UsageError(
+                f"{self.name}.{strays[0]} was assigned in {self._hook}, but it has a value for each partition (partition_by): "
+                "assign it in a handler, or say State(..., initial=...)"
+            )
 
     # ------------------------------------------------------------------ threads
     def _is_own_thread(self) -> bool:

@@ -10,6 +10,7 @@ import attrs
 from minions.errors import CannotStore
 from minions.flow.channel import Channel
 from minions.flow.codec import TypeCodec, codec_of, state_codec_of, verify
+from minions.model.partition import Partitioning
 from minions.model.ports import Inbox, State, type_name
 from minions.model.topology import Node, Topology
 
@@ -35,6 +36,15 @@ class NodePlan:
     feeds: dict[str, tuple[Channel, ...]]
     message_codecs: dict[str, TypeCodec[Any] | None]
     state_codecs: dict[str, TypeCodec[Any]]
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether its messages and its state belong to partitions."""
+        return self.node.partition_by is not None
+
+    def part_of(self, life: str) -> int:
+        """Which of its inboxes' queues a life takes from."""
+        return int(life.rpartition("#")[2]) if self.partitioned and self.node.replicas > 1 else 0
 
 
 @attrs.frozen(eq=False)
@@ -99,8 +109,10 @@ def _channel(name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, 
         overflow=inbox.overflow,
         retry=inbox.retry,
         codec=codec,
-        shared=node.replicas > 1,
+        shared=node.replicas > 1 and node.partition_by is None,
         run_id=run_id,
+        partition_of=None if node.partition_by is None else Partitioning(name, node.partition_by).partition_of,
+        parts=1 if node.partition_by is None else node.replicas,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from minions.errors import MessageRefused, StopRequested
 from minions.fence import Fence
-from minions.flow.channel import UNREAD, Channel
+from minions.flow.channel import UNREAD, Channel, Entry
 from minions.flow.codec import TypeCodec
 from minions.flow.unit import Unit
 from minions.model.ports import Outbox, classes_of, type_name
@@ -59,7 +59,12 @@ class Sender:
         self._classes = classes_of(outbox.type)
         self._encode = codec.encode if codec is not None else None
         self._shared = codec is None or codec.immutable
-        plain = len(channels) == 1 and codec is None and channels[0].overflow == "block"
+        plain = (
+            len(channels) == 1
+            and codec is None
+            and channels[0].overflow == "block"
+            and channels[0].partition_of is None
+        )
         self._pass_on = life.pass_on if plain else None
         self._only = channels[0] if plain else None
         self._fence = life.fence
@@ -115,13 +120,13 @@ class Receiver:
             raise StopIteration from None  # the loop is over; the cause says no more than that
 
 
-def message_of(entry: tuple[Channel, int, Any, bytes | None]) -> Any:
+def message_of(entry: Entry) -> Any:
     """The message of an entry, decoded where only its stored form is in memory.
 
     Raises:
         CannotDecode: the stored form is not what the class says.
     """
-    channel, _, message, stored = entry
+    channel, _, message, stored, _ = entry
     if message is not UNREAD:
         return message
     assert channel.codec is not None

@@ -23,6 +23,7 @@ from minions.flow import rows
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
 from minions.flow.parker import Parker
+from minions.flow.statistics import Statistics
 from minions.flow.writer import Writer
 from minions.life import commands
 from minions.life.life import Life
@@ -42,6 +43,7 @@ from minions.life.supervision import (
 from minions.life.supervisor import Supervisor
 from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of, trace_of
+from minions.model.partition import node_of
 from minions.model.topology import Topology
 from minions.observe.observer import Observer
 
@@ -115,6 +117,7 @@ class Runtime:
             f"{name}/supervisor",
         )
         self._started = False
+        self._all_on_disk = True  # supervisor's thread only
         self._ended = threading.Event()
         self._up = threading.Event()
         self._quiet = threading.Event()
@@ -165,6 +168,10 @@ class Runtime:
     def post(self, command: commands.Command) -> None:
         """Hands a command to the supervisor. Safe to call from any thread."""
         self._supervisor.post(command)
+
+    def statistics(self) -> Statistics:
+        """What was counted so far."""
+        return self.journal.statistics(self.plan.channels.values())
 
     def stop(self, reason: str) -> None:
         """Begins an orderly stop; returns at once. A second call changes nothing."""
@@ -250,16 +257,26 @@ class Runtime:
 
     def _check_states(self, recovered: Recovered) -> None:
         problems = []
-        for plan in self.plan.nodes.values():
+        for home, states in recovered.states.items():
+            component, partition = node_of(home)
+            plan = self.plan.nodes.get(component)
+            if plan is None or not states.keys() & plan.state_codecs.keys():
+                continue
+            if plan.partitioned is (partition is None):
+                kept, now = ("with", "not") if partition is not None else ("without", "now")
+                problems.append(
+                    f"state {home} was kept {kept} partition_by, and {component} is {now} partitioned: add it as before, or "
+                    "under another name"
+                )
+                continue
             for name, codec in plan.state_codecs.items():
-                stored = recovered.states.get(plan.node.name, {}).get(name)
-                if stored is not None:
+                if name in states:
                     try:
-                        codec.decode(stored)
+                        codec.decode(states[name])
                     except StoreTooNew:
                         raise
                     except CannotDecode as error:
-                        problems.append(f"state {plan.node.name}.{name}: {error}")
+                        problems.append(f"state {home}.{name}: {error}")
         if problems:
             raise CannotDecode(
                 f"{self._options.folder} holds state that cannot be loaded, and was left as it is: {'; '.join(problems)}"
@@ -358,13 +375,14 @@ class Runtime:
                 thread.join(1.0)
         left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
         if self._writer is not None:
-            if not self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S)):
-                problems = (
-                    *problems,
-                    "the last units were not on disk in time; the next start goes on from before them",
-                )
-            elif self._writer.failure is not None and str(self._writer.failure) not in problems:
-                problems = (*problems, str(self._writer.failure))
+            in_time = self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S))
+            failure = None if self._writer.failure is None else str(self._writer.failure)
+            self._all_on_disk = in_time and failure is None
+            if not in_time:
+                then = f": {failure}" if failure is not None else "; the next start goes on from before them"
+                problems = (*problems, f"the last units were not on disk in time{then}")
+            elif failure is not None and failure not in problems:
+                problems = (*problems, failure)
         self._say_that_all_is_over(reason, survivors, problems)
 
     def _say_that_all_is_over(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
@@ -375,7 +393,9 @@ class Runtime:
             reason="failed" if problems else reason,
             problems=problems,
             survivors=survivors,
-            left_messages=sum(channel.size for channel in self.plan.channels.values() if channel.durable),
+            left_messages=sum(channel.size for channel in self.plan.channels.values() if channel.durable)
+            if self._all_on_disk
+            else 0,
             lost_messages=sum(channel.size for channel in self.plan.channels.values() if not channel.durable),
         )
         self._observer.post(self.stopped)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from minions.flow.codec import TypeCodec
 from minions.model.ports import State
 
-__all__ = ["States"]
+__all__ = ["NO_STATES", "States"]
 
 
 class States:
@@ -27,6 +27,18 @@ class States:
         self._codecs = codecs
         self._kept = kept
         self._made_from: dict[str, Any] = {}  # the values that the stored forms were made from
+        self._left: dict[str, Any] | None = None  # the values, while those of another partition are in their place
+
+    def enter(self, values: dict[str, Any]) -> None:
+        """Puts the values of this partition in their place."""
+        if self._left is None:
+            self.restore(values)
+        else:
+            values.update(self._left)
+
+    def leave(self, values: dict[str, Any]) -> None:
+        """Takes the values out of their place, which is another partition's now."""
+        self._left = {name: values.pop(name) for name in self._codecs}
 
     def restore(self, values: dict[str, Any]) -> None:
         """Sets every value to what the last whole unit left."""
@@ -58,3 +70,7 @@ class States:
         for name, stored in changed.items():
             self._kept[name] = stored
             self._made_from[name] = values[name]
+
+
+NO_STATES: Final = States({}, {}, {})
+"""What is in place where no partition's message is being handled."""

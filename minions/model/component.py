@@ -8,7 +8,7 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, dataclass_transform
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, dataclass_transform
 
 import attrs
 
@@ -17,6 +17,8 @@ from minions.model.declaration import Declaration, declare
 from minions.model.ports import State
 
 __all__ = ["Blueprint", "Component", "Context", "copy_of", "not_copyable"]
+
+C = TypeVar("C", bound="Component")
 
 
 class Context(Protocol):
@@ -182,7 +184,7 @@ class Component:
         self._minions.commit(timeout_s)
 
 
-def copy_of(blueprint: Component, context: Context | None = None) -> Component:
+def copy_of(blueprint: C, context: Context | None = None) -> C:
     """A fresh component made from the arguments of `blueprint`, for one life. Deep copies, so nothing leaks into the next."""
     made = type(blueprint)(**copy.deepcopy(blueprint.__dict__["_minions_arguments"]))
     for name in _defaulted(blueprint):

@@ -13,8 +13,9 @@ import attrs
 
 from minions.model.component import Component, not_copyable
 from minions.model.declaration import Declaration
+from minions.model.partition import PARTITIONS, PartitionBy
 from minions.model.policy import Restart
-from minions.model.ports import Inbox, Outbox, type_name
+from minions.model.ports import Inbox, Outbox, classes_of, type_name
 
 __all__ = ["Link", "Node", "Topology", "default_name"]
 
@@ -38,6 +39,7 @@ class Node:
     blueprint: Component
     replicas: int = 1
     restart: Restart = Restart()
+    partition_by: PartitionBy | None = None
 
     @property
     def declaration(self) -> Declaration:
@@ -160,13 +162,16 @@ class Topology:
                 yield f"{node.name}: replicas={node.replicas!r} must be a whole number from 1 up"
             elif node.replicas > 1:
                 yield from self._replica_problems(node)
+            if node.partition_by is not None:
+                yield from _partition_problems(node, node.partition_by)
 
     def _replica_problems(self, node: Node) -> Iterator[str]:
-        if node.declaration.states:
+        if node.declaration.states and node.partition_by is None:
             names = ", ".join(node.declaration.states)
             yield (
-                f"{node.name}: replicas={node.replicas}, but it has state ({names}) and replicas do not share state: keep the "
-                "state in a component of its own that the replicas send to"
+                f"{node.name}: replicas={node.replicas}, but it has state ({names}) and replicas do not share state: give each "
+                "the messages and the state of its own keys, system.add(..., partition_by=...), or keep the state in a "
+                "component of its own that the replicas send to"
             )
         if node.is_source:
             yield (
@@ -228,6 +233,40 @@ class Topology:
                     "all wait for each other; give one inbox in it a way out, "
                     'Inbox(..., overflow="fail"|"drop_oldest"|"drop_newest")'
                 )
+
+
+def _partition_problems(node: Node, by: Any) -> Iterator[str]:
+    where = f"{node.name}: partition_by={by!r}"
+    declared = node.declaration
+    if not declared.inboxes:
+        yield f"{where}, but it has no inbox, and it is messages that are spread: leave it away"
+    if not isinstance(by, str) and not callable(by):
+        yield f"{where} must be the name of an attribute of the messages, or a function of a message"
+    if isinstance(by, str):
+        for inbox in declared.inboxes.values():
+            if by not in _attributes_of(inbox.type):
+                yield (
+                    f"{where}, but {type_name(inbox.type)}, which inbox {inbox.name!r} carries, has no attribute of that name: "
+                    "name one that it has, or give a function, partition_by=lambda message: ..."
+                )
+    if declared.states and declared.has_run:
+        yield (
+            f"{where}, but it has state and a run() of its own, and a partition's state is there while one of its messages is "
+            "handled: write handlers instead of run()"
+        )
+    if type(node.replicas) is int and node.replicas > PARTITIONS:
+        yield f"{where}: replicas={node.replicas}, but there are {PARTITIONS} partitions: ask for {PARTITIONS} at most"
+
+
+def _attributes_of(declared: Any) -> set[str]:
+    """The attributes that every value of a type has, as far as that can be told from the type."""
+    members = classes_of(declared)
+    return set.intersection(*({*dir(member), *_field_names(member)} for member in members)) if members else set()
+
+
+def _field_names(member: type) -> list[str]:
+    fields = attrs.fields(member) if attrs.has(member) else ()
+    return [field.name for field in fields] or list(getattr(member, "__dataclass_fields__", ()))
 
 
 def _components(edges: dict[int, list[int]], nodes: list[Node]) -> Iterator[list[Node]]:

@@ -399,7 +399,7 @@ def acknowledge_early() -> None:
         entries = take(self, *arguments, **named)
         wakes: Wakes = []
         with self.lock:
-            for channel, number, _, _ in entries or ():
+            for channel, number, *_ in entries or ():
                 channel.acks.add(number)
                 self._epoch.settled(channel)
                 self._epoch.units += 1

@@ -29,7 +29,8 @@ class Bell:
 class Reader:
     """A reader that sleeps."""
 
-    def __init__(self, only: Channel | None = None) -> None:
+    def __init__(self, only: Channel | None = None, part: int = 0) -> None:
+        self.part = part
         self.parker: Parkable = Bell()
         self.asleep = True
         self.timed = False
@@ -247,7 +248,7 @@ class TestMessages:
         assert [it.deliver_locked(message, None, wakes) for message in "abc"] == [1, 2, 3]
         assert wakes == [first.parker, second.parker]
         assert not first.asleep
-        assert list(it.queue) == [(it, 1, "a", None), (it, 2, "b", None), (it, 3, "c", None)]
+        assert list(it.queue) == [(it, 1, "a", None, 0), (it, 2, "b", None, 0), (it, 3, "c", None, 0)]
 
     def test_wake_only_who_would_take_them(self) -> None:
         it, other = channel(), channel()
@@ -295,12 +296,12 @@ class TestMessages:
         it = channel(codec=codec)
         it.deliver_locked(message, b"1", [])
         it.give_back_locked([it.queue.popleft()], [])
-        assert it.queue[0][2:] == (expected, b"1")
+        assert it.queue[0][2:] == (expected, b"1", 0)
 
     def test_of_an_earlier_run_are_put_back_and_may_be_more_than_there_is_room_for(self) -> None:
         it = channel(capacity=2, codec=codec_of(int))
         it.restore(9, AckSet(3, [(5, 5)]), [(4, b"4"), (6, b"6"), (7, b"7")])
-        assert [entry[1:] for entry in it.queue] == [(4, UNREAD, b"4"), (6, UNREAD, b"6"), (7, UNREAD, b"7")]
+        assert [entry[1:4] for entry in it.queue] == [(4, UNREAD, b"4"), (6, UNREAD, b"6"), (7, UNREAD, b"7")]
         assert (it.size, it.most, it.next_sequence) == (3, 3, 9)
         assert not it.take_room_locked(1)
         for number in (4, 6, 7):

@@ -494,7 +494,7 @@ class TestPassingOn:
         assert reader.take() == []
         assert rig.journal.pass_on(a, "x", sender.fence)
         assert reader.rang()
-        assert reader.take() == [(a, 1, "x", None)]
+        assert reader.take() == [(a, 1, "x", None, 0)]
         assert rig.journal.pass_on(a, "y", sender.fence)
         assert (a.size, a.most, a.next_sequence) == (2, 2, 3)
         assert not rig.journal.pass_on(a, "z", sender.fence)
@@ -1251,7 +1251,7 @@ class Crowd:
             if not entries:
                 self.clock.wait(parker, None)
             for entry in entries:
-                channel, sequence, _, stored = entry
+                channel, sequence, _, stored, _ = entry
                 last = int(self.journal.stored_states(name).get(channel.name, b"0"))
                 unit = Unit(name)
                 unit.settles.append(entry)
