@@ -12,6 +12,7 @@ from minions.errors import (
     InboxFull,
     MessageRefused,
     MinionsError,
+    NoSuchDeadLetter,
     StaleComponent,
     StopRequested,
     StoreDamaged,
@@ -24,9 +25,11 @@ from minions.errors import (
     UnitTooLarge,
     UsageError,
 )
+from minions.flow.rows import DeadLetter
+from minions.flow.statistics import InboxStatistics, Statistics
 from minions.model.component import Component
 from minions.model.policy import Backoff, Restart, Retry
-from minions.model.ports import Inbox, Outbox, State
+from minions.model.ports import Inbox, Outbox, State, Table
 from minions.system import System
 
 __all__ = [
@@ -38,17 +41,21 @@ __all__ = [
     "CommitFailed",
     "CommitTimeout",
     "Component",
+    "DeadLetter",
     "DeclarationError",
     "Inbox",
     "InboxEmpty",
     "InboxFull",
+    "InboxStatistics",
     "MessageRefused",
     "MinionsError",
+    "NoSuchDeadLetter",
     "Outbox",
     "Restart",
     "Retry",
     "StaleComponent",
     "State",
+    "Statistics",
     "StopRequested",
     "StoreDamaged",
     "StoreError",
@@ -57,6 +64,7 @@ __all__ = [
     "StoreUnusable",
     "System",
     "SystemFailed",
+    "Table",
     "TopologyError",
     "UnitTooLarge",
     "UsageError",

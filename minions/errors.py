@@ -10,6 +10,7 @@ MinionsError
 ├── InboxFull                 no room within the timeout (also a TimeoutError)
 ├── InboxEmpty                no message within the timeout (also a TimeoutError)
 ├── CommitTimeout             not on disk within the timeout (also a TimeoutError)
+├── NoSuchDeadLetter          no dead letter has that id, or not any more (also a LookupError)
 ├── CodecError
 │   ├── CannotEncode          a value that would not survive being stored
 │   ├── CannotDecode          stored bytes that are not what the class says
@@ -44,6 +45,7 @@ __all__ = [
     "InboxFull",
     "MessageRefused",
     "MinionsError",
+    "NoSuchDeadLetter",
     "StaleComponent",
     "StopRequested",
     "StoreDamaged",
@@ -116,6 +118,18 @@ class InboxEmpty(MinionsError, TimeoutError):
 
 class CommitTimeout(MinionsError, TimeoutError):
     """Not everything was on disk within the timeout; it may be there a moment later."""
+
+
+class NoSuchDeadLetter(MinionsError, LookupError):
+    """No dead letter has that id, or another caller was first to retry or drop it; nothing was done.
+
+    Attributes:
+        message_ids: those of which there is none.
+    """
+
+    def __init__(self, message: str, message_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.message_ids = tuple(message_ids)
 
 
 class CodecError(MinionsError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import attrs
 
 __all__ = [
+    "AfterCommitDropped",
+    "AfterCommitFailed",
     "CommitTrouble",
     "ComponentAbandoned",
     "ComponentFailed",
@@ -13,6 +15,7 @@ __all__ = [
     "ComponentStopped",
     "Event",
     "GaveUp",
+    "MessageOutlivedProcess",
     "MessageSetAside",
     "StateOpened",
     "SystemStarted",
@@ -33,8 +36,10 @@ class StateOpened(Event):
         folder: where it is.
         resumed: whether an earlier run had left anything.
         waiting_messages: how many messages wait in the channels.
-        commits_lost: how many of the last commits were lost with the power; only with synchronous NORMAL.
+        commits_lost: how many of the last commits, at least, were lost with the power; only with synchronous NORMAL.
         strangers: the inboxes for which messages are kept, but which the system does not have (any more).
+        perhaps_lost: whether the machine went down while the state was in use, and it cannot be seen whether commits were lost;
+            only with synchronous NORMAL.
     """
 
     folder: str
@@ -42,6 +47,7 @@ class StateOpened(Event):
     waiting_messages: int
     commits_lost: int
     strangers: tuple[str, ...]
+    perhaps_lost: bool = False
 
 
 @attrs.frozen
@@ -63,7 +69,8 @@ class SystemStopped(Event):
         reason: "finished", "stopped", "interrupted", "terminated" or "failed".
         problems: what went wrong, one sentence each; empty after an orderly end.
         survivors: the components whose threads could not be ended.
-        left_messages: how many messages wait in the store for the next start.
+        left_messages: how many messages wait in the store for the next start. 0 where the last units could not be committed:
+            those in memory are not what is on disk, and the next start counts them.
         lost_messages: how many messages of inboxes that are not durable were dropped.
     """
 
@@ -99,11 +106,11 @@ class ComponentFailed(Event):
     """A life ended with an error.
 
     Attributes:
-        where: "on_start", "run", "on_stop" or the name of the handler.
+        where: "on_start", "run", "on_stop", "after_commit" or the name of the handler.
         error: type and text of the error, one line.
         traceback: the whole traceback as Python prints it.
-        message_id: the message that was being handled, or empty.
-        attempt: the how manieth failure of that message this was; 0 without one.
+        message_id: the message that was being handled, or in whose unit what failed was handed to `after_commit`; or empty.
+        attempt: the how manieth failure of that message this was; 0 where the failure is not put down to a message.
         restart_in_s: when a new life begins, or None when none will.
     """
 
@@ -118,8 +125,55 @@ class ComponentFailed(Event):
 
 
 @attrs.frozen
+class AfterCommitFailed(Event):
+    """A function that `after_commit` had taken raised in a life that had failed before; those behind it are called.
+
+    Attributes:
+        error: type and text of the error, one line.
+        traceback: the whole traceback as Python prints it.
+        message_id: the message in whose unit it was handed over, or empty.
+    """
+
+    component: str
+    epoch: int
+    error: str
+    traceback: str
+    message_id: str
+
+
+@attrs.frozen
+class AfterCommitDropped(Event):
+    """A life had to end before it could call what `after_commit` had taken: asked again to stop, or nothing can be written.
+
+    Attributes:
+        functions: how many functions were not called.
+    """
+
+    component: str
+    epoch: int
+    functions: int
+
+
+@attrs.frozen
+class MessageOutlivedProcess(Event):
+    """At the start: an earlier process died, not in order, while this message was in work. It is tried again.
+
+    Attributes:
+        deaths: how many processes in a row.
+    """
+
+    component: str
+    message_id: str
+    deaths: int
+
+
+@attrs.frozen
 class MessageSetAside(Event):
-    """A message failed as often as its inbox allows and is kept as a dead letter (or dropped: `kept` is False)."""
+    """A message failed as often as its inbox allows and is kept as a dead letter (or dropped: `kept` is False).
+
+    Attributes:
+        attempts: how often it has failed; where the process died of it, how many times in a row.
+    """
 
     component: str
     message_id: str

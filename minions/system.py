@@ -16,15 +16,19 @@ from minions.clock import Clock, SystemClock
 from minions.errors import StoreError, SystemFailed, TopologyError, UsageError
 from minions.flow import rows
 from minions.flow.codec import state_codec_of
+from minions.flow.rows import DeadLetter
 from minions.flow.statistics import Statistics
 from minions.flow.store import has_store, read_rows
+from minions.flow.table_reader import TableReader
+from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, leave_now
 from minions.life.plan import Plan
 from minions.life.runtime import Options, Runtime
+from minions.life.tables import NOTHING_UNSAVED, TableView, table_codecs_of
 from minions.model.component import Component, copy_of
 from minions.model.partition import PARTITIONS, PartitionBy, home_of, partition_of_key
 from minions.model.policy import Restart
-from minions.model.ports import Inbox, Outbox, State
+from minions.model.ports import Inbox, Outbox, State, Table
 from minions.model.topology import Link, Node, Topology, default_name
 from minions.observe.logs import log_event, shown_by_default
 
@@ -103,6 +107,7 @@ class System:
             raise UsageError(f"{node.name}: this very object was added before; make another one, or ask for replicas=")
         self._topology.add(node)
         component._minions.reader = lambda state: self._read_state(node, state, node.name)
+        component._minions.table_reader = lambda table: self._read_table(node, table, node.name)
         return component
 
     def connect(self, outbox: Outbox[T], inbox: Inbox[T]) -> None:
@@ -154,7 +159,12 @@ class System:
                 failed too often, or something could not be kept: one sentence, exit code 1. Where threads are left that
                 cannot be ended, the process ends at once with exit code 70.
         """
-        foreground = Foreground()
+        try:
+            foreground = Foreground()
+        except OSError as error:
+            raise SystemExit(
+                f"{self.name}: cannot start: {error}; raise the limit on open files (ulimit -n)"
+            ) from error
         with shown_by_default(), foreground.handlers():
             runtime = self._make(forever)
             runtime.start_apart(foreground.ended)
@@ -235,6 +245,8 @@ class System:
             raise SystemFailed(f"{self.name} failed: {'; '.join(runtime.stopped.problems)}")
 
     def _end_at_once(self, signal_number: int) -> None:
+        if self._runtime is not None:
+            self._runtime.end_at_once()
         leave_now(128 + signal_number, f"{self.name}: {signal.Signals(signal_number).name} again, ended at once")
 
     def _on_event(self, event: events.Event) -> None:
@@ -243,6 +255,104 @@ class System:
     def _refuse_while_running(self, method: str) -> None:
         if self._running is not None:
             raise UsageError(f"{self.name}: {method} is not possible while the system runs (or is still stopping)")
+
+    # ------------------------------------------------------------------ dead letters
+    def dead_letters(self, of: Component | Inbox[Any] | str | None = None) -> list[DeadLetter]:
+        """What was set aside, inbox by inbox, in the order of the messages. Any thread, also while the system does not run.
+
+        Reads the disk, and changes nothing.
+
+        Args:
+            of: a component that was added, one of its inboxes (``average.readings``), or the name of either (``"average"``,
+                ``"average.readings"``), also of one that is no longer part of the system; None for all.
+
+        Raises:
+            UsageError: there is nothing of that name.
+            StoreError: the state folder cannot be read.
+        """
+        runtime = self._keeping
+        letters = runtime.dead_letters if runtime is not None else DeadLetters(self.folder, {}, inboxes=self._inboxes())
+        return letters.listed(self._named(of))
+
+    def message_of(self, letter: DeadLetter) -> Any:
+        """The message that a dead letter keeps, as an object of its class.
+
+        Raises:
+            UsageError: its inbox is not part of the system, so that the class cannot be told.
+            CannotDecode: it is of another class than the inbox now carries, or not what the class says.
+        """
+        runtime = self._running
+        return DeadLetters(self.folder, (self._plan() if runtime is None else runtime.plan).channels).message_of(letter)
+
+    def retry_dead_letters(
+        self, *letters: DeadLetter | str, of: Component | Inbox[Any] | str | None = None
+    ) -> list[DeadLetter]:
+        """Sends dead letters to their inboxes once more, behind what waits there, and returns them once that is on disk.
+
+        They keep their `message_id`, and their attempts begin anew. They need no room: the inbox may hold more than its
+        capacity for a while. Through any crash, each is a dead letter or a waiting message, never both and never neither.
+
+        Any thread may call it, also while the system does not run: then it takes the state folder for a moment, and the next
+        start handles them. It is no part of the unit of a component that calls it.
+
+        Args:
+            letters: which ones: dead letters, or the ids of their messages.
+            of: all of a component or an inbox, see `dead_letters`.
+
+        Raises:
+            NoSuchDeadLetter: of one of them there is none, or somebody else was faster. Here and below, nothing was done.
+            CannotDecode: one cannot be read any more, see `message_of`.
+            UsageError: the inbox of one is not part of the system (any more), or the system is just ending.
+            StoreError: the state folder cannot be used: `StoreLocked` where another process runs on it.
+        """
+        with self._dead_letters_in_hand(retrying=True) as in_hand:
+            return in_hand.retry(letters, self._named(of))
+
+    def drop_dead_letters(
+        self, *letters: DeadLetter | str, of: Component | Inbox[Any] | str | None = None
+    ) -> list[DeadLetter]:
+        """Drops dead letters for good, and returns them once that is on disk. When and where as `retry_dead_letters`.
+
+        Args:
+            letters: which ones: dead letters, or the ids of their messages.
+            of: all of a component or an inbox, see `dead_letters`.
+
+        Raises:
+            NoSuchDeadLetter: of one of them there is none, or somebody else was faster; nothing was done.
+            UsageError: the system is just ending, or there is nothing of that name; nothing was done.
+            StoreError: the state folder cannot be used: `StoreLocked` where another process runs on it.
+        """
+        with self._dead_letters_in_hand(retrying=False) as in_hand:
+            return in_hand.drop(letters, self._named(of))
+
+    @contextmanager
+    def _dead_letters_in_hand(self, *, retrying: bool) -> Iterator[DeadLetters]:
+        runtime = self._keeping
+        if runtime is not None:
+            yield runtime.dead_letters
+            return
+        channels = self._plan().channels if retrying else {}
+        with opened_apart(
+            self.folder, channels, self._inboxes(), self._clock, self._synchronous, self._on_event
+        ) as apart:
+            yield apart
+
+    def _inboxes(self) -> list[str]:
+        return [f"{node.name}.{inbox}" for node in self._topology.nodes for inbox in node.declaration.inboxes]
+
+    @property
+    def _keeping(self) -> Runtime | None:
+        """The run that has the state folder."""
+        runtime = self._running
+        return runtime if runtime is not None and runtime.plan.durable else None
+
+    def _named(self, of: Component | Inbox[Any] | str | None) -> str | None:
+        if of is None or isinstance(of, str):
+            return of
+        node = self._topology.node_of(of.blueprint if isinstance(of, Inbox) else of)
+        if node is None:
+            raise UsageError(f"{self.name}: {of!r} is no component that was added, no inbox of one, and no name")
+        return f"{node.name}.{of.name}" if isinstance(of, Inbox) else node.name
 
     # ------------------------------------------------------------------ looking
     def statistics(self) -> Statistics:
@@ -278,8 +388,23 @@ class System:
         if node is None or node.partition_by is None:
             raise UsageError(f"{self.name}: {component!r} was not added to this system with partition_by=")
         view = copy_of(component)
-        view._minions.reader = lambda state: self._read_state(node, state, home_of(node.name, number))
+        home = home_of(node.name, number)
+        view._minions.reader = lambda state: self._read_state(node, state, home)
+        view._minions.table_reader = lambda table: self._read_table(node, table, home)
         return view
+
+    def _read_table(self, node: Node, table: Table[Any, Any], home: str) -> TableView:
+        """A table as the last whole unit left it; as it is on disk when the system does not run."""
+        if node.partition_by is not None and home == node.name:
+            raise UsageError(
+                f"{node.name}.{table.name} has entries for each partition: "
+                f"system.partition({node.name}, key).{table.name}, or system.partitions({node.name})"
+            )
+        codecs = table_codecs_of(table)
+        runtime = self._keeping
+        if runtime is None:
+            return TableView(table.name, home, codecs, NOTHING_UNSAVED, TableReader(self.folder))
+        return TableView(table.name, home, codecs, runtime.journal, runtime.disk)
 
     def _read_state(self, node: Node, state: State[Any], home: str) -> Any:
         """A copy of what the last whole unit left of a state; of what is on disk when the system does not run."""

@@ -13,7 +13,7 @@ import attrs
 
 from bench import cli, disk
 from bench.child import Request, RunFailed, environment, in_child
-from bench.samples import Sample, Spread, ratios, spread, values
+from bench.samples import Sample, Spread, in_turns, ratios, spread, values
 from bench.table import short, table
 
 _ROUNDS, _WAITING, _QUICK_WAITING = 7, 100_000, 2_000
@@ -81,7 +81,7 @@ def _measure(names: Sequence[str], options: Namespace, folder: Path) -> int:
     rounds = options.rounds or (1 if options.quick else _ROUNDS)
     facts = cli.environment(folder, ["minions-runtime", "attrs", "cattrs"])
     runs = Runs(folder, options)
-    measured = cli.measure(names, rounds, options.seed, runs.run, _described)
+    measured = cli.measure(in_turns(names, rounds, options.seed), runs.run, _described)
     if options.csv is not None:
         _write_csv(options.csv, measured.samples)
     if options.plot is not None:

@@ -5,11 +5,20 @@ import json
 import os
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
 
 _HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(_HERE))  # so that it runs from any folder
+
+import matrix  # noqa: E402
+import memory  # noqa: E402
+from bench import cells, report  # noqa: E402
+from bench.child import TookTooLong  # noqa: E402
+from bench.samples import Spread  # noqa: E402
+
 _WITHOUT_LIBRARIES = ["queue.Queue", "SimpleQueue", "sqlite3", "sqlite3-full"]
 
 
@@ -108,3 +117,175 @@ def test_startup_shows_every_figure() -> None:
     assert done.returncode == 0, done.stderr
     cases = {figure["case"] for figure in json.loads(done.stdout)["figures"]}
     assert cases == {"python", "import-peers", "import-minions", "idle-1", "idle-100", "idle-1000", "resume"}
+
+
+def test_the_matrix_measures_every_cell_and_its_file_gives_the_same_ratios_again(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.csv"
+    done = _run(
+        "matrix.py",
+        "--quick",
+        "--rounds",
+        "2",
+        "--only",
+        "queue.Queue",
+        "minions",
+        "sqlite3",
+        "--sizes",
+        "1000",
+        "--pairs",
+        "1",
+        "4",
+        "--csv",
+        str(file),
+    )
+
+    assert done.returncode == 0, done.stderr
+    results = cells.read(file)
+    measured = {(run.cell.setting.busy, run.cell.contender, run.cell.pairs) for run in results.runs}
+    several, one = ["queue.Queue", "minions"], "sqlite3"
+    assert measured == {
+        (busy, name, pairs)
+        for busy in (False, True)
+        for name, pairs in [*((name, pairs) for name in several for pairs in (1, 4)), (one, 1)]
+    }
+    assert len(results.runs) == 2 * len(measured)
+    idle = results.settings[0]
+    assert report.lines(results)[-4:] == done.stdout.splitlines()[-4:]
+    ratio = results.target(idle, cells.TARGETS[0], 4)
+    assert ratio is not None
+    each = sorted(_rate(results, "minions", number) / _rate(results, "queue.Queue", number) for number in (1, 2))
+    assert ratio.median == pytest.approx(sum(each) / 2)
+
+
+def _rate(results: cells.Results, contender: str, round_number: int) -> float:
+    (found,) = (
+        run.messages_per_s
+        for run in results.runs
+        if (run.round_number, run.cell.contender, run.cell.pairs) == (round_number, contender, 4)
+        and not run.cell.setting.busy
+    )
+    return found
+
+
+def test_a_run_that_does_not_end_in_time_counts_as_nothing_and_is_told_apart_from_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import threading\ndef run(messages, options):\n    threading.Event().wait()\n"
+        "def wrong(messages, options):\n    raise SystemExit(1)\n"
+    )
+    path = f"{_HERE}{os.pathsep}{tmp_path}"
+    script = (
+        "import sys\nfrom bench.child import *\n"
+        "try:\n    in_child(Request(sys.argv[1], 1, sys.argv[2], timeout_s=0.5))\n"
+        "except RunFailed as failure:\n    print(type(failure).__name__)\n"
+    )
+    told = []
+    for target in ("slow:run", "slow:wrong"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, target, str(tmp_path)],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        told.append(done.stdout.strip())
+    assert told == ["TookTooLong", "RunFailed"]
+
+    setting = cells.Setting("3.11", 100, busy=False)
+    results = cells.Results([cells.Run(1, cells.Cell(setting, "minions", 1), 16, inf)])
+    file = tmp_path / "endless.csv"
+    cells.write(file, results)
+    assert cells.read(file) == results
+    assert results.spread(setting, "minions", 1) == Spread(0, 0, 0)
+
+
+def test_growth_beyond_the_margin_is_a_failure() -> None:
+    def grown(factor: float) -> bool:
+        return memory.judged([memory.Moment(second, round(1e6 * factor**second), 0) for second in range(90)]).bounded
+
+    assert grown(1.001)  # 3 % from third to third
+    assert not grown(1.002)  # 6 %
+    assert grown(0.9)
+
+
+def test_memory_is_watched_while_every_stream_flows(tmp_path: Path) -> None:
+    file = tmp_path / "memory.csv"
+    done = _run("memory.py", "--quick", "--json", "--csv", str(file))
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["messages"]) == 7
+    assert all(told["messages"].values())
+    moments = memory.read(file)
+    assert max(moment.rss_bytes for moment in moments) == told["largest_rss_bytes"]
+    assert max(moment.store_bytes for moment in moments) > 0
+
+
+def test_versions_lists_this_interpreter_when_it_is_given() -> None:
+    done = _run("versions.py", "--list", "--python", sys.executable)
+
+    assert done.stdout.splitlines() == [sys.executable]
+
+
+def test_the_page_is_written_anew_from_results_and_only_between_its_marks(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    results, docs = tmp_path / "results", tmp_path / "docs"
+    results.mkdir()
+    docs.mkdir()
+    names = ["queue.Queue", "pykka", "minions", "huey", "minions-durable"]
+    runs = [
+        cells.Run(number, cells.Cell(cells.Setting(python, 100, busy=False), name, 1), 100, number / (index + 1))
+        for python in ("3.11", "3.13")
+        for number in (1, 2, 3)
+        for index, name in enumerate(names)
+    ]
+    cells.write(results / "matrix.csv", cells.Results(runs))
+    memory.write(results / "memory.csv", [memory.Moment(second, 50_000_000, 1_000) for second in range(9)])
+    (results / "memory.json").write_text(json.dumps({"seconds": 9, "counts": {"sent": 90}}))
+    facts = {"cpus": 2, "filesystem": "ext4", "fsync_us": 200, "pythons": ["3.11.7"], "versions": {"huey": "3"}}
+    (results / "facts.json").write_text(json.dumps(facts))
+    marks = ["machine", "summary", "targets", "rates", "memory"]
+    page = docs / "performance.md"
+    page.write_text(
+        "Before.\n" + "".join(f"<!-- {each}: begin -->\nold\n<!-- {each}: end -->\n" for each in marks) + "After.\n"
+    )
+
+    for _ in range(2):  # the second time over what the first one wrote
+        done = _run("refresh.py", str(results), "--again", "--docs", str(docs))
+        assert done.returncode == 0, done.stderr
+
+    text = page.read_text()
+    assert text.startswith("Before.\n")
+    assert text.endswith("After.\n")
+    assert "old" not in text
+    assert "| 3.13 | 100 B | 1 | **3.00** | 1.50 | 2.50 | **0.60** |" in text
+    assert "| messages a second, sent | 10 |" in text
+    assert len(list(docs.glob("*.svg"))) == 3
+
+    assert "middle one | bounded |" in text
+
+    memory.write(
+        results / "memory.csv", [memory.Moment(second, 50_000_000 + second * 2_000_000, 0) for second in range(9)]
+    )
+    done = _run("refresh.py", str(results), "--again", "--docs", str(docs))
+    assert done.returncode == 1
+    assert "middle one | **not bounded** |" in page.read_text()
+
+    page.write_text("No marks.")
+    done = _run("refresh.py", str(results), "--again", "--docs", str(docs))
+    assert done.returncode == 2
+    assert page.read_text() == "No marks."
+
+
+def test_a_matrix_shows_a_run_that_did_not_end_in_time_as_a_rate_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(*_arguments: object, **_options: object) -> dict[str, float]:
+        raise TookTooLong("did not end")
+
+    monkeypatch.setattr(matrix, "in_child", too_long)
+    file = tmp_path / "matrix.csv"
+    wanted = ["--quick", "--only", "queue.Queue", "--pairs", "1", "--busy", "no", "--csv", str(file)]
+
+    assert matrix.main(wanted) == 0
+    assert [run.messages_per_s for run in cells.read(file).runs] == [0]

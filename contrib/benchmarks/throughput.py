@@ -13,7 +13,7 @@ from bench import cli, disk
 from bench.child import Request, in_child
 from bench.contender import Contender
 from bench.contenders import BASES, CONTENDERS, DURABLE, TARGETS, Target
-from bench.samples import Sample, ratios, spread, values
+from bench.samples import Sample, in_turns, ratios, spread, values
 from bench.table import short, table
 
 _BY_NAME = {contender.name: contender for contender in CONTENDERS}
@@ -86,7 +86,7 @@ def _compare(names: Sequence[str], options: argparse.Namespace, folder: Path) ->
             )
             return {"messages": messages, **in_child(request)}
 
-    measured = cli.measure(names, rounds, options.seed, run, lambda sample: f"{short(_rate(sample))} msg/s")
+    measured = cli.measure(in_turns(names, rounds, options.seed), run, lambda sample: f"{short(_rate(sample))} msg/s")
     report = Report(measured, options, facts, base, rounds)
     if options.csv is not None:
         report.write_csv(options.csv)

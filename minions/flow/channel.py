@@ -7,7 +7,7 @@ runnable collects the parker to wake, because nobody is woken under the lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from minions.clock import Parkable
@@ -108,7 +108,7 @@ class Channel:
         index: its place in the fixed order in which a unit takes room in several channels.
         codec: how its messages are stored; None when it is not durable.
         size: messages that wait, are in work, or for which room is held. Never over `capacity`, but for a unit that is larger
-            than the whole inbox and went in alone, and for what an earlier run left behind.
+            than the whole inbox and went in alone, for what an earlier run left behind, and for what had been set aside.
         queue: the messages that wait; where the channel has partitions, those of the first of `queues`.
         queues: one queue, or, where the channel has partitions, one for each replica.
         partition_of: tells the partition of a message; None where the channel has none. Calls user code: never under the lock.
@@ -116,6 +116,9 @@ class Channel:
         delayed: what failed in a shared channel and waits for the next life of the replica in which it did.
         shared: whether replicas take from it, each one message at a time.
         eras: from which number on messages were first sent in the run of which id, ascending.
+        ids: the ids of messages that had been set aside and were sent here once more, by their new numbers, until they are
+            settled. Written under the lock; read by the component that has the message in hand.
+        careful_until: messages below this number are handled only once they are on disk. Fixed before anything runs.
         most_unsettled: how many handled messages may be settled together.
         line: the senders that wait for room; the first to come is the first to be served.
         readers: the mailboxes that take from it; several where there are replicas.
@@ -135,11 +138,13 @@ class Channel:
         "blocked",
         "blocked_s",
         "capacity",
+        "careful_until",
         "codec",
         "delayed",
         "dropped",
         "eras",
         "failed",
+        "ids",
         "index",
         "line",
         "most",
@@ -183,6 +188,8 @@ class Channel:
         self.shared = shared
         self.run_id = run_id
         self.eras = [(1, run_id)]
+        self.ids: dict[int, str] = {}
+        self.careful_until = 0
         self.partition_of = partition_of
         self.queues: tuple[deque[Entry], ...] = tuple(deque() for _ in range(parts))
         self.queue = self.queues[0]
@@ -209,6 +216,8 @@ class Channel:
 
     def message_id(self, sequence: int) -> str:
         """The id of a message: the same at every retry, and through a crash where the channel is durable."""
+        if self.ids and (kept := self.ids.get(sequence)) is not None:
+            return kept
         run_id = next(run_id for first, run_id in reversed(self.eras) if first <= sequence)
         return f"{self.name}-{run_id}-{sequence}"
 
@@ -302,6 +311,7 @@ class Channel:
         if self.codec is not None:
             self.acks.add(oldest)
         self.attempts.pop(oldest, None)
+        self.ids.pop(oldest, None)
 
     # ------------------------------------------------------------------ messages
     def restore(
@@ -310,15 +320,26 @@ class Channel:
         acks: AckSet,
         waiting: Iterable[tuple[int, bytes]],
         eras: Iterable[tuple[int, str]] = (),
+        ids: Mapping[int, str] = {},
     ) -> None:
         """Puts back what earlier runs left here, before anything runs."""
         self.next_sequence = next_sequence
         self.eras = [*eras, (next_sequence, self.run_id)]
+        self.ids = dict(ids)
         self.acks = acks
         for sequence, stored in waiting:
             partition = self._partition_of_stored(stored)
             self._queue_of(partition).append((self, sequence, UNREAD, stored, partition))
         self.size = self.most = self.waiting
+
+    def take_out(self, sequence: int) -> Entry | None:
+        """Takes one message out of those that wait, before anything runs; None where it does not wait."""
+        for queue in self.queues:
+            for place, entry in enumerate(queue):
+                if entry[1] == sequence:
+                    del queue[place]
+                    return entry
+        return None
 
     def _partition_of_stored(self, stored: bytes) -> int:
         if self.partition_of is None or self.codec is None:
@@ -358,6 +379,8 @@ class Channel:
         self.settled += 1
         if self.attempts:
             self.attempts.pop(sequence, None)
+        if self.ids:
+            self.ids.pop(sequence, None)
         self.size -= 1
         if self.line:
             self.serve_line_locked(now_s, wakes)

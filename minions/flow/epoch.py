@@ -30,6 +30,7 @@ class Sealed:
         states: all states, by name, of each component of which any changed.
         acks: of each channel in which anything was sent or settled, what is settled.
         sent: of each of these channels, in order, the number and stored form of what was sent.
+        ids: of each channel, the ids that do not follow from the number, by number: of messages that had been set aside.
         keyed: the rows that are kept one by one, as `Unit.keyed` has them.
     """
 
@@ -40,6 +41,7 @@ class Sealed:
     acks: dict[str, Acks]
     sent: dict[str, list[tuple[int, bytes]]]
     keyed: Keyed
+    ids: dict[str, dict[int, str]] = attrs.Factory(dict)
 
     def survivors(self, channel: str) -> list[tuple[int, bytes]]:
         """What was sent to a channel in this epoch and was not settled in it."""
@@ -92,4 +94,9 @@ class Epoch:
             acks={channel.name: channel.acks.frozen() for channel in self.touched},
             sent={channel.name: sent for channel, sent in self.touched.items()},
             keyed=self.keyed,
+            ids={
+                channel.name: {number: channel.ids[number] for number, _ in sent if number in channel.ids}
+                for channel, sent in self.touched.items()
+                if channel.ids
+            },
         )

@@ -55,6 +55,9 @@ class Journal:
         self._durable_epoch = 0  # everything up to this epoch is on disk
         self._durable_units = 0
         self._commit_line: list[tuple[int, Ticket]] = []
+        self._owing: dict[
+            str, Parkable
+        ] = {}  # who has something to do after a commit, and is woken at each until it is done
         self._writer: Parkable | None = None
         self._writer_asleep = False
         self._closing = False
@@ -83,6 +86,32 @@ class Journal:
         except BaseException:
             self.withdraw(unit, None)
             raise
+        for parkable in wakes:
+            parkable.unpark()
+        return ticket
+
+    def redeliver(self, unit: Unit, message_id: str, parker: Parkable) -> Ticket | None:
+        """Makes a unit whole that sends one message which had been set aside: at the end of its inbox, with the id that it had.
+
+        It needs no room in the inbox, so there is nothing but the disk to wait for; a ticket is for that, as with `submit`.
+
+        Raises:
+            UsageError: the system has come to its end, and nothing is written any more.
+            StoreError: the store has failed for good.
+        """
+        wakes: Wakes = []
+        now_s = self._clock.monotonic()
+        [(channel, _, _, _)] = unit.sends
+        with self.lock:
+            if self._closing:
+                raise UsageError(f"{unit.component}: the system is about to end; do it again when it has ended")
+            ticket = self._admit_to_window_locked(parker, now_s)
+            if ticket is None:
+                channel.size += 1
+                channel.most = max(channel.most, channel.size)
+                channel.ids[channel.next_sequence] = message_id
+                unit.granted[channel] = 1
+                self._merge_locked(unit, now_s, wakes, None)
         for parkable in wakes:
             parkable.unpark()
         return ticket
@@ -173,13 +202,8 @@ class Journal:
         reads comes before what it feeds. Whoever waits then waits only for what comes later than all that it holds, and units
         that hold room and wait for more cannot wait for each other in a circle.
         """
-        if self.durable:
-            if self._failure is not None:
-                raise self._failure
-            if self._unsaved_units >= _MOST_UNSAVED_UNITS or self._unsaved_bytes >= _MOST_UNSAVED_BYTES:
-                ticket = Ticket(parker, now_s)
-                self._window_line.append(ticket)
-                return ticket
+        if self.durable and (ticket := self._admit_to_window_locked(parker, now_s)) is not None:
+            return ticket
         granted = unit.granted
         for channel, need in _needs(unit):
             if channel.overflow.startswith("drop"):
@@ -195,6 +219,16 @@ class Journal:
                     'with overflow="fail"; nothing of this unit was sent'
                 )
         return None
+
+    def _admit_to_window_locked(self, parker: Parkable, now_s: float) -> Ticket | None:
+        """A ticket where too much is not on disk yet."""
+        if self._failure is not None:
+            raise self._failure
+        if self._unsaved_units < _MOST_UNSAVED_UNITS and self._unsaved_bytes < _MOST_UNSAVED_BYTES:
+            return None
+        ticket = Ticket(parker, now_s)
+        self._window_line.append(ticket)
+        return ticket
 
     def _merge_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> None:
         durable = self._settle_locked(unit, now_s, wakes, mailbox)
@@ -330,13 +364,17 @@ class Journal:
         with self.lock:
             return entry[0].attempts.get(entry[1], 0)
 
-    def quiet(self, channels: Iterable[Channel], loops: Iterable[Mailbox] = ()) -> bool:
+    def quiet(self, channels: Iterable[Channel], loops: Iterable[Mailbox] = (), components: Iterable[str] = ()) -> bool:
         """Whether nothing waits and nothing is in work in these channels, and these readers are asleep.
+
+        Nor may any of `components` have something to do after a commit.
 
         What a sleeping reader has in hand is not in work: it has received it in its own loop and waits for more. But where it
         will wake by itself, it may then do something with it.
         """
         with self.lock:
+            if not self._owing.keys().isdisjoint(components):
+                return False
             for channel in channels:
                 held = sum(_held(reader, channel) for reader in channel.readers if reader.asleep and not reader.timed)
                 if any(channel.queues) or channel.line or channel.size > held:
@@ -354,6 +392,8 @@ class Journal:
         wakes: Wakes = []
         with self.lock:
             fence.check_locked()
+            if self._owing.get(fence.component) is not mailbox.parker:
+                self._owing.pop(fence.component, None)  # a life that has failed owes until there is another
             for channel in mailbox.channels:
                 channel.readers.append(mailbox)
                 delayed, channel.delayed = channel.delayed, []
@@ -422,7 +462,7 @@ class Journal:
         with self.lock:
             if self._failure is not None:
                 raise self._failure
-            last = self._epoch.number if self._epoch.units else self._epoch.number - 1
+            last = self._last_epoch_locked()
             if self._durable_epoch >= last:
                 return None
             ticket = Ticket(parker, self._clock.monotonic())
@@ -451,6 +491,39 @@ class Journal:
                 return True
             self._leave_commit_line_locked(ticket)
         raise CommitTimeout(f"{fence.component}: not everything was on disk within the timeout; the writer goes on")
+
+    def _last_epoch_locked(self) -> int:
+        """The epoch that holds the last unit so far."""
+        return self._epoch.number if self._epoch.units else self._epoch.number - 1
+
+    @property
+    def durable_epoch(self) -> int:
+        """Everything up to this epoch is on disk. Read without the lock: who owes is woken after it has changed."""
+        return self._durable_epoch
+
+    def last_epoch(self) -> int:
+        """The epoch with which everything so far is on disk."""
+        with self.lock:
+            return self._last_epoch_locked()
+
+    def owe(self, fence: Fence, parker: Parkable) -> None:
+        """Says that a component has something to do after a commit: until `pay` it is not quiet, and is woken at each commit.
+
+        Raises:
+            StaleComponent: the fence is cut.
+        """
+        with self.lock:
+            fence.check_locked()
+            self._owing[fence.component] = parker
+
+    def pay(self, fence: Fence) -> None:
+        """Says that a component has nothing left to do after a commit."""
+        with self.lock:
+            announce = False
+            if fence.mode is not Mode.CUT:  # another life may owe by now, and under the same name
+                announce = self._owing.pop(fence.component, None) is not None and self.announce_idle
+        if announce:
+            self.on_idle()
 
     def _leave_commit_line_locked(self, ticket: Ticket) -> None:
         self._commit_line = [(epoch, other) for epoch, other in self._commit_line if other is not ticket]
@@ -484,6 +557,8 @@ class Journal:
             for ticket in ready:
                 ticket.granted = True
                 wakes.append(ticket.parker)
+            if self._owing:
+                wakes += self._owing.values()
         for parkable in wakes:
             parkable.unpark()
 
@@ -494,6 +569,11 @@ class Journal:
             waiting = [*self._window_line, *(ticket for _, ticket in self._commit_line)]
         for ticket in waiting:
             ticket.parker.unpark()
+
+    def has_failed_with(self, error: BaseException) -> bool:
+        """Whether this is the error with which `fail` was called."""
+        with self.lock:
+            return error is self._failure
 
     def close(self) -> None:
         """Says that no unit will follow: the writer is woken and ends when everything is written."""
@@ -535,6 +615,16 @@ class Journal:
         with self.lock:
             being_written = {} if self._sealed is None else self._sealed.keyed.get(prefix, {})
             return being_written | self._epoch.keyed.get(prefix, {})
+
+    def unsaved_beginning(self, beginning: str) -> dict[str, bytes | None]:
+        """What `unsaved` says of every prefix that begins so, by whole keys."""
+        unsaved: dict[str, bytes | None] = {}
+        with self.lock:
+            for keyed in ({} if self._sealed is None else self._sealed.keyed, self._epoch.keyed):
+                for prefix, bodies in keyed.items():
+                    if prefix.startswith(beginning):
+                        unsaved |= {prefix + key: body for key, body in bodies.items()}
+        return unsaved
 
     def unsaved_row(self, prefix: str, key: str) -> tuple[bytes | None] | None:
         """What `unsaved` says of one row, in a tuple; None where it says nothing and the disk is right."""

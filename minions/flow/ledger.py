@@ -32,6 +32,7 @@ class RecoveredChannel:
         waiting: number and stored form of what is not, in order.
         types: the names of the types of these messages.
         eras: from which number on they were sent in the run of which id, ascending.
+        ids: the ids of those that had been set aside and were sent once more, by number.
     """
 
     next_sequence: int
@@ -39,6 +40,7 @@ class RecoveredChannel:
     waiting: list[tuple[int, bytes]]
     types: frozenset[str]
     eras: list[tuple[int, str]] = attrs.Factory(list)
+    ids: dict[int, str] = attrs.Factory(dict)
 
     def ack_set(self) -> AckSet:
         return AckSet(*self.acks)
@@ -103,14 +105,19 @@ class Ledger:
         waiting: dict[str, list[tuple[int, bytes]]] = {channel: [] for channel in acks}
         types: dict[str, set[str]] = {channel: set() for channel in acks}
         eras: dict[str, dict[str, int]] = {}
+        ids: dict[str, dict[int, str]] = {}
         for key, body in read(rows.CHANNELS):
             channel = key.removeprefix(rows.CHANNELS).rpartition("/")[0]
-            type_name, run_id, messages = rows.messages_of(key, body)
+            type_name, origin, messages = rows.messages_of(key, body)
             self._rows.setdefault(channel, []).append((messages[0][0], messages[-1][0], key))
             left = set(unsettled(acks.get(channel, (0, ())), (number for number, _ in messages)))
             if left:
                 types.setdefault(channel, set()).add(type_name)
-                eras.setdefault(channel, {}).setdefault(run_id, messages[0][0])
+                message_id = rows.message_id_of(origin)
+                if message_id is None:
+                    eras.setdefault(channel, {}).setdefault(origin, messages[0][0])
+                else:
+                    ids.setdefault(channel, {})[messages[0][0]] = message_id
             waiting.setdefault(channel, []).extend(pair for pair in messages if pair[0] in left)
         channels = {}
         for channel, messages in waiting.items():
@@ -123,6 +130,7 @@ class Ledger:
                 waiting=messages,
                 types=frozenset(types.get(channel, ())),
                 eras=[(first, run_id) for run_id, first in eras.get(channel, {}).items()],
+                ids=ids.get(channel, {}),
             )
         return Recovered(states, channels)
 
@@ -149,21 +157,28 @@ class Ledger:
         self._rows.update(change.rows_left)
 
     def _message_rows(self, sealed: Sealed, channel: str) -> Iterator[tuple[int, int, str, bytes]]:
-        """First number, last number, key and body of each row of messages, split at about a megabyte."""
+        """First number, last number, key and body of each row of messages: split at about a megabyte, and a message that has
+        an id of its own in a row of its own.
+        """
+        ids = sealed.ids.get(channel, {})
         part: list[tuple[int, bytes]] = []
         size = 0
         for number, stored in sealed.survivors(channel):
+            message_id = ids.get(number)
+            if part and (message_id is not None or size >= _ROW_BYTES):
+                yield self._message_row(channel, self._run_id, part)
+                part, size = [], 0
+            if message_id is not None:
+                yield self._message_row(channel, rows.origin_of(message_id), [(number, stored)])
+                continue
             part.append((number, stored))
             size += len(stored)
-            if size >= _ROW_BYTES:
-                yield self._message_row(channel, part)
-                part, size = [], 0
         if part:
-            yield self._message_row(channel, part)
+            yield self._message_row(channel, self._run_id, part)
 
-    def _message_row(self, channel: str, part: list[tuple[int, bytes]]) -> tuple[int, int, str, bytes]:
+    def _message_row(self, channel: str, origin: str, part: list[tuple[int, bytes]]) -> tuple[int, int, str, bytes]:
         first, last = part[0][0], part[-1][0]
-        body = rows.messages_body(self._type_names[channel], self._run_id, part)
+        body = rows.messages_body(self._type_names[channel], origin, part)
         return first, last, rows.channel_key(channel, first), body
 
 

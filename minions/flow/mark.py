@@ -1,24 +1,28 @@
 """The mark: the number of the last commit, kept beside the database, to notice when the database has gone back in time.
 
 SQLite opens an older or an empty database silently when its write-ahead log was deleted or damaged. The mark is written
-after each commit and never fsynced: it survives the death of the process, though perhaps not a power loss. Hence it says
-in which boot of the machine it was written. Owned by the thread that owns the store; no lock.
+after each commit without an fsync: it survives the death of the process, though perhaps not a power loss. Hence it says in which
+boot of the machine it was written, and whether there are commits that a power loss may take; that alone is fsynced when it
+changes. Owned by the thread that owns the store; no lock.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from pathlib import Path
 from zlib import crc32
 
 from minions.flow.own_file import open_own_file
+from minions.flow.trouble import NO_DESCRIPTOR
 
 __all__ = ["Mark"]
 
 MARK_FILE = "mark"
 
-_LAYOUT = struct.Struct(">16sQI")  # boot id, commit number, crc32 of the two
+_LAYOUT = struct.Struct(">16sQI")  # boot id, commit number (and _AT_RISK), crc32 of the two
+_AT_RISK = 1 << 63
 _BODY_BYTES = 24
 _BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
@@ -30,30 +34,42 @@ class Mark:
         commit_number: the commit that the mark named when it was read; 0 where there is none. A mark that is cut short or
             fails its own checksum counts as none: a power loss may leave it so beside a database that is whole.
         same_boot: whether the machine has been up since it was written.
+        at_risk: whether there were, or could be since, commits that a power loss may take.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / MARK_FILE
         self._descriptor: int | None = None
+        self._lasting_risk: bool | None = None  # what was last fsynced since `open`
         self._boot_id = _boot_id()
         self.commit_number = 0
         self.same_boot = False
+        self.at_risk = False
         raw = self._path.read_bytes()[: _LAYOUT.size] if self._path.is_file() else b""
         if len(raw) == _LAYOUT.size:
-            boot_id, commit_number, crc = _LAYOUT.unpack(raw)
+            boot_id, number, crc = _LAYOUT.unpack(raw)
             if crc32(raw[:_BODY_BYTES]) == crc:
-                self.commit_number = commit_number
+                self.commit_number = number & ~_AT_RISK
+                self.at_risk = bool(number & _AT_RISK)
                 self.same_boot = boot_id == self._boot_id
 
     def open(self) -> None:
         """Make ready for `write`. Raises StoreUnusable."""
         self._descriptor = open_own_file(self._path)
 
-    def write(self, commit_number: int) -> None:
-        """Name a commit. Raises OSError."""
+    def write(self, commit_number: int, *, at_risk: bool = False) -> None:
+        """Name a commit. Raises OSError.
+
+        Args:
+            at_risk: whether a power loss may take it, or those that follow until the next change of this, which lasts.
+        """
         assert self._descriptor is not None, "the mark is not open"
-        body = (self._boot_id or bytes(16)) + commit_number.to_bytes(8, "big")
+        number = commit_number | (_AT_RISK if at_risk else 0)
+        body = (self._boot_id or bytes(16)) + number.to_bytes(8, "big")
         os.pwrite(self._descriptor, body + crc32(body).to_bytes(4, "big"), 0)
+        if at_risk != self._lasting_risk:
+            os.fsync(self._descriptor)
+            self._lasting_risk = at_risk
 
     def close(self) -> None:
         """It is safe to call this twice."""
@@ -63,8 +79,16 @@ class Mark:
 
 
 def _boot_id() -> bytes | None:
-    """None where the system does not tell: then no mark counts as of the same boot."""
+    """None where the system does not tell: then no mark counts as of the same boot.
+
+    Raises:
+        OSError: it might tell, but there is no descriptor or no memory to ask: damage must not pass for a power loss.
+    """
     try:
         return bytes.fromhex(_BOOT_ID_FILE.read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
+    except OSError as error:
+        if error.errno in {*NO_DESCRIPTOR, errno.ENOMEM}:
+            raise
+        return None
+    except ValueError:
         return None

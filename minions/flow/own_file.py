@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from minions.errors import StoreUnusable
+from minions.flow.trouble import NO_DESCRIPTOR, opening_failure
 
 __all__ = ["open_own_file"]
 
@@ -23,6 +24,8 @@ def open_own_file(path: Path) -> int:
         # O_NONBLOCK: a planted FIFO must not keep us waiting
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
+        if error.errno in NO_DESCRIPTOR:
+            raise opening_failure(error, path) from error
         raise StoreUnusable(
             f"cannot open {path} for writing: {error.strerror}; it must be a regular file, and it and its folder"
             " must be writable for the user who runs this process"

@@ -41,6 +41,8 @@ SETTINGS = {
     "sqlite_cache_size": -16384,
     "sqlite_wal_autocheckpoint": 1000,
     "sqlite_journal_size_limit": 2**25,
+    # what SQLite sets aside during a commit would go to files elsewhere: on a disk that may be full, with descriptors to be had
+    "sqlite_temp_store": 2,
     "sqlite_trusted_schema": 0,
 }
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}

@@ -3,11 +3,14 @@
 ====================================  ==========================================================================
 ``state/<component>``                 its states: for each, name and stored form
 ``acks/<channel>``                    what is settled: JSON, the low-water mark and the intervals above it
-``chan/<channel>/<first number>``     messages in order: type, id of the run that sent them, number and stored form of each
+``chan/<channel>/<first number>``     messages in order: type, origin, number and stored form of each
 ``dead/<channel>/<number>``           a dead letter: JSON with the error and its traceback, then the stored message
+``table/<home>/<table>/<key>``        an entry of a table: the stored form of its value; the home is the component, or a partition
 ====================================  ==========================================================================
 
-Numbers in keys have 16 hexadecimal digits, so that the order of the keys is that of the messages.
+Numbers in keys have 16 hexadecimal digits, so that the order of the keys is that of the messages. The origin of messages is
+the id of the run that sent them, from which their own ids follow; or ``=`` and the id of the one message in the row, which had
+been set aside and kept the id that it had.
 """
 
 from __future__ import annotations
@@ -26,23 +29,30 @@ __all__ = [
     "CHANNELS",
     "DEAD",
     "STATES",
+    "TABLES",
     "DeadLetter",
     "acks_body",
     "acks_of",
     "channel_key",
     "dead_number",
+    "dead_place",
     "dead_prefix",
+    "message_id_of",
     "messages_body",
     "messages_of",
+    "origin_of",
     "states_body",
     "states_of",
+    "table_prefix",
 ]
 
 STATES = "state/"
 ACKS = "acks/"
 CHANNELS = "chan/"
 DEAD = "dead/"
+TABLES = "table/"
 
+_OWN_ID = "="
 _LENGTH = struct.Struct(">I")
 _MESSAGE = struct.Struct(">QI")
 
@@ -53,12 +63,12 @@ class DeadLetter:
 
     Attributes:
         channel: the inbox that it was sent to, ``<component>.<inbox>``.
-        message_id: its id, as the handler saw it.
+        message_id: its id, as the handler saw it; when it is retried it keeps this id.
         type: the name of its type.
-        message: its stored form.
-        attempts: how often it was tried.
+        message: its stored form, which is JSON; `System.message_of` makes the object of it.
+        attempts: how often it was tried; where the process died of it, how many times in a row.
         error: type and text of the last error, one line.
-        traceback: of the last error, as Python prints it.
+        traceback: of the last error, as Python prints it; empty where there was none.
         at: when it was set aside, seconds since the epoch (UTC).
     """
 
@@ -88,6 +98,11 @@ def channel_key(channel: str, first: int) -> str:
     return f"{CHANNELS}{channel}/{first:016x}"
 
 
+def table_prefix(home: str, table: str) -> str:
+    """How the keys of a table's entries begin; the rest is the entry's key, whose order as text is that of the keys."""
+    return f"{TABLES}{home}/{table}/"
+
+
 def dead_prefix(channel: str) -> str:
     """How the keys of a channel's dead letters begin; the rest is `dead_number`."""
     return f"{DEAD}{channel}/"
@@ -95,6 +110,12 @@ def dead_prefix(channel: str) -> str:
 
 def dead_number(number: int) -> str:
     return f"{number:016x}"
+
+
+def dead_place(key: str) -> tuple[str, str]:
+    """The two parts of the key of a dead letter, `dead_prefix` and `dead_number`."""
+    prefix, slash, number = key.rpartition("/")
+    return prefix + slash, number
 
 
 def states_body(states: dict[str, bytes]) -> bytes:
@@ -121,18 +142,28 @@ def acks_of(key: str, body: bytes) -> Acks:
         raise _malformed(key) from error
 
 
-def messages_body(type_name: str, run_id: str, messages: Sequence[tuple[int, bytes]]) -> bytes:
-    parts = [_pack((type_name.encode(), run_id.encode()))]
+def origin_of(message_id: str) -> str:
+    """The origin of a message that has an id of its own."""
+    return _OWN_ID + message_id
+
+
+def message_id_of(origin: str) -> str | None:
+    """The id that an origin says; None where it is the id of a run."""
+    return origin.removeprefix(_OWN_ID) if origin.startswith(_OWN_ID) else None
+
+
+def messages_body(type_name: str, origin: str, messages: Sequence[tuple[int, bytes]]) -> bytes:
+    parts = [_pack((type_name.encode(), origin.encode()))]
     for number, stored in messages:
         parts += (_MESSAGE.pack(number, len(stored)), stored)
     return b"".join(parts)
 
 
 def messages_of(key: str, body: bytes) -> tuple[str, str, list[tuple[int, bytes]]]:
-    """The name of the type, the id of the run that sent them, and number and stored form of each message, ascending."""
+    """The name of the type, the origin, and number and stored form of each message, ascending."""
     try:
         type_name, at = _text_at(body, 0)
-        run_id, at = _text_at(body, at)
+        origin, at = _text_at(body, at)
         messages = []
         while at < len(body):
             number, length = _MESSAGE.unpack_from(body, at)
@@ -143,7 +174,7 @@ def messages_of(key: str, body: bytes) -> tuple[str, str, list[tuple[int, bytes]
         raise _malformed(key) from error
     if at != len(body) or not messages:
         raise _malformed(key)
-    return type_name, run_id, messages
+    return type_name, origin, messages
 
 
 def _text_at(body: bytes, at: int) -> tuple[str, int]:

@@ -15,6 +15,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -45,19 +46,23 @@ class Store:
 
     Attributes:
         commits_lost: more than 0 where the power was lost with synchronous NORMAL: what is there is consistent, but so many of
-            the last commits are gone. Told at each opening until the next commit.
+            the last commits are gone, or more. Told at each opening until the next commit.
+        perhaps_lost: the machine went down with synchronous NORMAL, and whether commits are gone cannot be seen. Told likewise.
         commit_number: the number of the last commit; 0 in a new store.
     """
 
-    def __init__(self, cache: PlainCache, lock: FolderLock, mark: Mark, commit_number: int, commits_lost: int) -> None:
+    def __init__(self, cache: PlainCache, lock: FolderLock, mark: Mark, *, commit_number: int, at_risk: bool) -> None:
         self._cache = cache
         self._lock = lock
         self._mark = mark
         self._database = Path(cache.directory, DATABASE_FILE)
         self._identity = _identity(self._database)
         self._owner = threading.get_ident()
+        self._at_risk = at_risk
         self.commit_number = commit_number
-        self.commits_lost = commits_lost
+        self.commits_lost = max(0, mark.commit_number - commit_number)
+        self.perhaps_lost = mark.at_risk and not mark.same_boot and not self.commits_lost
+        self._leave_mark = self.commits_lost > 0 or self.perhaps_lost  # until a commit has been made
 
     @classmethod
     def open(cls, folder: Path, *, synchronous: Literal["NORMAL", "FULL"] = "NORMAL") -> Store:
@@ -108,7 +113,9 @@ class Store:
                     f"the file system of {folder} has no shared memory; keep the state folder on a local disk"
                 )
             mark.open()
-            return cls(cache, lock, mark, found or 0, missing)
+            store = cls(cache, lock, mark, commit_number=found or 0, at_risk=synchronous == "NORMAL")
+            store._begin_mark()
+            return store
         except BaseException:
             mark.close()
             cache.close()
@@ -146,8 +153,10 @@ class Store:
             self._cache.commit(sealed, deletes, step)
             self.commit_number = number
             self._check_still_there()
-            self._mark.write(number)
+            self._mark.write(number, at_risk=self._at_risk)
+            self._leave_mark = False
         except (sqlite3.Error, OSError, MemoryError) as error:
+            self._leave_mark = True
             raise commit_failure(error, self._database) from error
         return number
 
@@ -157,13 +166,22 @@ class Store:
             return
         self._check_door()
         try:
-            self._cache.checkpoint()
-        except sqlite3.Error:
+            if self._cache.checkpoint() and not self._leave_mark:
+                self._mark.write(self.commit_number)
+        except (sqlite3.Error, OSError):
             pass  # what stays in the write-ahead log is read from there at the next opening
         finally:
             self._cache.close()
             self._mark.close()
             self._lock.release()
+
+    def _begin_mark(self) -> None:
+        """Notes that from now on a power loss may take commits, before it can; what a power loss has taken stays noted.
+
+        The name of a new mark lasts from the first commit on, because SQLite then fsyncs the folder for its log.
+        """
+        if self._at_risk and not self._leave_mark:
+            self._mark.write(self.commit_number, at_risk=True)
 
     def _check_door(self) -> None:
         if threading.get_ident() != self._owner:
@@ -245,8 +263,20 @@ def _create(folder: Path) -> None:
         (folder / (DATABASE_FILE + suffix)).unlink(missing_ok=True)
     database.rename(folder / DATABASE_FILE)
     nursery.rmdir()
-    _sync(folder)
-    _sync(folder.parent)
+    _sync_names(folder)
+
+
+def _sync_names(folder: Path) -> None:
+    """Make the names in a folder last, and its own, and those of the folders above it that may be as new.
+
+    A power loss could take any of them, and with it what was committed. What can be new is on the same file system.
+    """
+    device = folder.stat().st_dev
+    for path in (folder, *folder.parents):
+        if path.stat().st_dev != device:
+            return
+        with suppress(PermissionError):  # a folder that this user may enter but not list was not made by us
+            _sync(path)
 
 
 def _sync(path: Path) -> None:

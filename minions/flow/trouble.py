@@ -10,9 +10,11 @@ from pathlib import Path
 from minions.errors import CommitFailed, StoreDamaged, StoreError, StoreUnusable
 from minions.flow.plain_cache import DatabaseBusy, Overtaken
 
-__all__ = ["REMEDY", "commit_failure", "opening_failure"]
+__all__ = ["NO_DESCRIPTOR", "REMEDY", "commit_failure", "opening_failure"]
 
 REMEDY = "restore a snapshot, or move the folder away to start afresh; nothing was overwritten"
+
+NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -25,6 +27,7 @@ _MAY_PASS = _BUSY | {
 }
 _MIB = 2**20
 _LITTLE_ROOM_BYTES = 2**17
+_FILES_OF_A_DATABASE = 4  # itself, its log, the index of that, and the folder while it is fsynced
 
 
 def opening_failure(error: Exception, database: Path) -> StoreError:
@@ -41,8 +44,7 @@ def commit_failure(error: Exception, database: Path) -> CommitFailed:
     """For an error while rows are committed."""
     code = _primary_code(error)
     permanent = code not in _MAY_PASS and not isinstance(error, OSError)
-    advice = "" if permanent else "; the same rows can be committed once that has passed"
-    return CommitFailed(f"cannot commit to {database}: {_in_words(error, code, database)}{advice}", permanent=permanent)
+    return CommitFailed(f"cannot commit to {database}: {_in_words(error, code, database)}", permanent=permanent)
 
 
 def _primary_code(error: Exception) -> int | None:
@@ -67,6 +69,8 @@ def _in_words(error: Exception, code: int | None, database: Path) -> str:
         )
     if code == sqlite3.SQLITE_TOOBIG:
         return f"a row is larger than SQLite can store ({error})"
+    if _wants_descriptor(error, code):
+        return f"no file descriptor is free ({error}); let some be closed, or raise the limit on open files (ulimit -n)"
     free_bytes = _free_bytes(database.parent)
     full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     # SQLite tells a full disk as an I/O error where it meets it outside the database and its log
@@ -78,6 +82,22 @@ def _in_words(error: Exception, code: int | None, database: Path) -> str:
     if code == sqlite3.SQLITE_IOERR:
         return f"the disk or file system fails, or a limit on file size is met ({error}: {name})"
     return f"{error} ({name}); are the folder and the files in it readable and writable for this user?"
+
+
+def _wants_descriptor(error: Exception, code: int | None) -> bool:
+    """Whether files could not be opened because the process, or the machine, has as many open as it may."""
+    if code != sqlite3.SQLITE_CANTOPEN:  # all that SQLite says, and it has closed again what it could open
+        return getattr(error, "errno", None) in NO_DESCRIPTOR
+    opened: list[int] = []
+    try:
+        for _ in range(_FILES_OF_A_DATABASE):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - those before the error count
+    except OSError as now:
+        return now.errno in NO_DESCRIPTOR
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return False
 
 
 def _free_bytes(folder: Path) -> int | None:

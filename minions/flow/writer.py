@@ -22,6 +22,8 @@ from minions.model.policy import Backoff
 __all__ = ["Writer"]
 
 _BACKOFF = Backoff(initial_s=0.05, longest_s=1.0, jitter_ratio=0.0)
+_LAST_ATTEMPT_S = 2.0  # longer than SQLite waits for another program's lock
+_GIVEN_UP = "what is not committed has not happened, and the next start goes on from the last commit"
 
 
 class Writer:
@@ -30,7 +32,7 @@ class Writer:
     Attributes:
         commits: how many commits it has made. Written by its thread only.
         units: how many units those held. Written by its thread only.
-        commits_lost: as the store says when it is opened.
+        commits_lost, perhaps_lost: as the store says when it is opened.
         failure: why nothing more could be written; read once the thread has ended.
     """
 
@@ -69,10 +71,12 @@ class Writer:
         self._go = threading.Event()
         self._recovered: Recovered | None = None
         self._refusal: BaseException | None = None
+        self._given_up = False  # set by close(), read by the thread: nobody waits for a commit that fails now
         self._thread = threading.Thread(target=self._live, name="minions-writer", daemon=True)
         self.commits = 0
         self.units = 0
         self.commits_lost = 0
+        self.perhaps_lost = False
         self.failure: StoreError | None = None
 
     # ------------------------------------------------------------------ called from elsewhere
@@ -101,12 +105,20 @@ class Writer:
         self._go.set()
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Ends the thread once everything is written, and closes the store; False when it did not end in time. Blocks."""
+        """Ends the thread once everything is written, and closes the store; False when it did not end in time. Blocks.
+
+        When it did not, a commit that fails is given up at its next attempt, so that others may have the folder.
+        """
         if self._journal is not None:
             self._journal.close()
         self._go.set()
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if not self._thread.is_alive():
+            return True
+        self._given_up = True
+        self._parker.unpark()
+        self._thread.join(_LAST_ATTEMPT_S)
+        return not self._thread.is_alive() and self.failure is None
 
     # ------------------------------------------------------------------ the writer's thread
     def _live(self) -> None:
@@ -123,7 +135,7 @@ class Writer:
 
     def _serve(self, store: Store) -> None:
         try:
-            self.commits_lost = store.commits_lost
+            self.commits_lost, self.perhaps_lost = store.commits_lost, store.perhaps_lost
             self._recovered = self._ledger.recover(store)
         except BaseException as error:  # noqa: BLE001 - reported: open() raises it in the thread that waits there
             self._refusal = error
@@ -149,8 +161,8 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 - reported: the system stops with it
             self.failure = StoreUnusable(f"the writer of {self._folder} failed: {type(error).__name__}: {error}")
             self.failure.__cause__ = error
-            journal.fail(self.failure)
             self._on_trouble(1, self.failure, True)
+            journal.fail(self.failure)
 
     def _write(self, store: Store, journal: Journal, sealed: Sealed) -> None:
         """Writes one epoch, however often it takes."""
@@ -164,10 +176,14 @@ class Writer:
             except CommitFailed as error:
                 attempt += 1
                 now_s = self._clock.monotonic()
-                given_up = error.permanent or now_s >= give_up_s
-                self._on_trouble(attempt, error, given_up)
-                if given_up:
+                if error.permanent:
+                    self._on_trouble(attempt, error, True)
                     raise
+                if self._given_up or now_s >= give_up_s:
+                    failure = CommitFailed(f"{error}; {_GIVEN_UP}", permanent=False)
+                    self._on_trouble(attempt, failure, True)
+                    raise failure from error
+                self._on_trouble(attempt, error, False)
                 self._wait_until(now_s + _BACKOFF.delay_s(attempt))
         self._ledger.confirm(change)
         self.commits += 1
@@ -175,5 +191,5 @@ class Writer:
         journal.committed(sealed)
 
     def _wait_until(self, deadline_s: float) -> None:
-        while self._clock.monotonic() < deadline_s:
+        while self._clock.monotonic() < deadline_s and not self._given_up:
             self._clock.wait(self._parker, deadline_s)

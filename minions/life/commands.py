@@ -72,13 +72,14 @@ class Failed(Command):
     """A life has ended with an error.
 
     Attributes:
-        where: "on_start", "run", "on_stop" or the name of a handler.
+        where: "on_start", "run", "on_stop", "after_commit" or the name of a handler.
         error: type and text, one line.
         traceback: as Python prints it.
         message_id: the message that was in work, or empty.
-        attempt: how often that message has failed; 0 without one.
+        attempt: how often that message has failed; 0 where the failure is not put down to a message.
         retry_delay_s: the wait before the message is tried again.
         stop_system: whether the system cannot go on.
+        at_end: whether the component had done its work, and only what belongs to an orderly end was left.
     """
 
     component: str
@@ -90,6 +91,7 @@ class Failed(Command):
     attempt: int = 0
     retry_delay_s: float = 0.0
     stop_system: bool = False
+    at_end: bool = False
 
 
 @attrs.frozen

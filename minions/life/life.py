@@ -13,21 +13,25 @@ from contextlib import contextmanager
 from typing import Any
 
 from minions.clock import Clock, Parkable
-from minions.errors import CannotDecode, InboxEmpty, StaleComponent, StopRequested, UsageError
+from minions.errors import CannotDecode, InboxEmpty, StaleComponent, StopRequested, UnitTooLarge, UsageError
 from minions.fence import Fence, Mode
 from minions.flow import rows
+from minions.flow.board import Marks
 from minions.flow.channel import Channel, Entry
 from minions.flow.journal import Journal
 from minions.flow.mailbox import Mailbox
 from minions.flow.parker import Parker
-from minions.flow.unit import Unit
+from minions.flow.table_reader import TableReader
+from minions.flow.unit import MOST_BYTES, Unit
+from minions.life.after_commit import AfterCommit, Call
 from minions.life.plan import NodePlan
 from minions.life.ports import Receiver, Sender, message_of
 from minions.life.states import NO_STATES, States
+from minions.life.tables import LiveTable
 from minions.life.traces import describe
 from minions.model.component import Component, copy_of
 from minions.model.partition import home_of
-from minions.model.ports import State
+from minions.model.ports import State, Table
 
 __all__ = ["Life"]
 
@@ -47,7 +51,9 @@ class Life:
         parker: where its thread sleeps.
         instance: the component, from `begin` to `forget`.
         current: the message in work. Without an open unit it is left over from one that failed.
+        calls: what it was handed by `after_commit`.
         has_begun: whether `on_start` has come to its end.
+        has_worked: whether `run`, or the handling of messages, has come to its end in order.
         open_unit: the unit in work.
         pass_on: the shortest way for a message, where a unit has no more to it than what is sent.
     """
@@ -63,6 +69,8 @@ class Life:
         parker: Parkable,
         log: logging.Logger,
         on_set_aside: Callable[[rows.DeadLetter, bool], None],
+        disk: TableReader,
+        marks: Marks | None = None,
     ) -> None:
         self.name = fence.component
         self.fence = fence
@@ -70,6 +78,7 @@ class Life:
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name))
         self.current: Entry | None = None
         self.has_begun = False
+        self.has_worked = False
         self._hook = "on_start"
         self._plan = plan
         self._journal = journal
@@ -84,7 +93,13 @@ class Life:
         self._states = NO_STATES if plan.partitioned else self._states_of(self.name)
         self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
         self.open_unit: Unit | None = None
-        self.pass_on: Callable[[Channel, Any, Fence], bool] | None = None if plan.state_codecs else journal.pass_on
+        self._tables = {
+            name: LiveTable(name, self.name, codecs, journal, disk) for name, codecs in plan.table_codecs.items()
+        }
+        if plan.partitioned:
+            for table in self._tables.values():
+                table.leave()
+        self.pass_on: Callable[[Channel, Any, Fence], bool] | None = None if plan.keeps else journal.pass_on
         self._received_here = False  # the open unit was opened by a receive() and ends with the next one
         self._received = 0  # how many messages the open unit has received, or the last one had
         self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
@@ -92,6 +107,10 @@ class Life:
         self._letters: list[tuple[rows.DeadLetter, bool]] = []  # what the open unit sets aside, told once it is whole
         self._effectless = 0  # messages handled, first in hand, that are settled all at once because nobody can tell
         self._settled_at_s = 0.0
+        self._marks = marks if marks is not None else Marks.nowhere()
+        self._is_careful = any(channel.careful_until for channel in plan.reads.values())
+        self._on_disk: dict[Channel, int] = {}  # up to which number all messages of a channel are on disk
+        self.calls = AfterCommit(journal, fence, parker, self._call, self._wait_for_commit)
 
     # ------------------------------------------------------------------ the life, as it is driven
     def begin(self) -> None:
@@ -109,6 +128,7 @@ class Life:
             if name in declaration.handlers:
                 self._handlers[channel] = getattr(self.instance, declaration.handlers[name])
         self._states.restore(mine)
+        mine.update(self._tables)
         self._whole(self.instance.on_start)
         if self._plan.partitioned:
             self._refuse_strays()
@@ -123,14 +143,19 @@ class Life:
             self._close_if_open()
             self._save_if_changed()
             return
-        while (entries := self._journal.take(self.mailbox, self.fence)) is not None:
+        while True:
+            if self.calls.owing:
+                self.calls.call_ready()
+            entries = self._journal.take(self.mailbox, self.fence)
+            if entries is None:
+                return
             if entries:
                 self.handle_all(entries)
             else:
                 self._clock.wait(self.parker, None)
 
     def end(self, *, interrupted: bool = False) -> None:
-        """Runs `on_stop` as one unit of work.
+        """Calls what waits for a commit, and runs `on_stop` as one unit of work.
 
         Args:
             interrupted: user code was left in the middle of a unit, which is forgotten.
@@ -139,10 +164,13 @@ class Life:
         self._put_down()
         if interrupted:
             self.drop_unit()
-            self._states.restore(self._values)
+            self._restore()
+        self.has_worked = True
+        self.calls.call_rest()
         self._hook = "on_stop"
         self._leave_partition()
         self._whole(self.instance.on_stop)
+        self.calls.call_rest()
 
     def forget(self) -> None:
         """Lets go of the instance, so that what it holds is freed before the next life needs it. Last on its own thread."""
@@ -177,7 +205,7 @@ class Life:
     def handle_all(self, entries: list[Entry]) -> None:
         """Handles messages that were taken, each as one unit of work; stops between two of them when it is to end."""
         fence = self.fence
-        plain = not self._plan.state_codecs
+        plain = not self._plan.keeps
         for entry in entries:
             mode = fence.mode
             if mode is Mode.ENDING or mode is Mode.CUT:
@@ -197,17 +225,34 @@ class Life:
 
     def _handle(self, entry: Entry) -> None:
         """Handles one message as one unit of work."""
+        if self._is_careful:
+            self._wait_until_on_disk(entry)
         self.current = entry
+        channel, marks = entry[0], self._marks
+        place = marks.places.get(channel, 0)
+        marks.words[place] = entry[1]
         try:
-            message = message_of(entry)
-        except CannotDecode as error:
-            self.set_aside(entry, 1, error, "")
-            return
-        if self._plan.partitioned:
-            self._enter_partition(entry[4])
-        unit = self.open_unit = Unit(self.name, self._home)
-        self._handlers[entry[0]](message)
+            try:
+                message = message_of(entry)
+            except CannotDecode as error:
+                marks.words[place] = 0
+                self.set_aside(entry, 1, error, "")
+                return
+            if self._plan.partitioned:
+                self._enter_partition(entry[4])
+            unit = self.open_unit = Unit(self.name, self._home)
+            self._handlers[channel](message)
+        finally:
+            marks.words[place] = 0  # looked up afresh: an abandoned life writes where nobody looks
         self._finish(entry, unit)
+
+    def _wait_until_on_disk(self, entry: Entry) -> None:
+        """Waits for the commit of a message that may kill the process, so that the next start knows which one it was."""
+        channel, sequence = entry[0], entry[1]
+        if self._on_disk.get(channel, channel.eras[-1][0] - 1) < sequence < channel.careful_until:
+            last = channel.next_sequence - 1  # read without the lock: what was sent later is waited for later
+            self._wait_for_commit()
+            self._on_disk[channel] = last
 
     def _effectless_done(self, channel: Channel) -> None:
         """A message is handled that is not durable, and whose handler, in a component without state, has sent nothing.
@@ -215,16 +260,23 @@ class Life:
         Nobody can tell when exactly it is settled, so a few are settled at once. Few in relation to the capacity, because
         what is not settled keeps its room.
         """
+        if self.calls.handed:
+            self.calls.unit_ends()
+            self.calls.unit_is_whole()
         self.open_unit = self.current = None
         self._effectless += 1
         if self._effectless >= channel.most_unsettled or (channel.line and self._is_settling_late()):
             self.flush()
+        if self.calls.owing:
+            self.calls.call_ready()
 
     def _finish(self, entry: Entry, unit: Unit) -> None:
         self.flush()
         unit.settles.append(entry)
         self._submit_changed(unit)
         self.open_unit = self.current = None
+        if self.calls.owing:
+            self.calls.call_ready()
 
     def _is_settling_late(self) -> bool:
         """Whether nothing was settled for a while, although senders wait for it."""
@@ -275,6 +327,7 @@ class Life:
         Args:
             failed: a message that has failed once more.
         """
+        self._marks.let_go()
         self._journal.end_life(self.mailbox, self.fence, failed=failed)
 
     # ------------------------------------------------------------------ what the instance asks (the context)
@@ -288,10 +341,17 @@ class Life:
 
     @property
     def message_id(self) -> str:
-        entry = self.current
-        if entry is None:
+        message_id = self._message_id()
+        if not message_id:
             raise UsageError(f"{self.name}: there is no message in work, and so no message_id")
-        return entry[0].message_id(entry[1])
+        return message_id
+
+    def _message_id(self) -> str:
+        """The id of the message in work, or of the one that what is being called after a commit belongs to; or empty."""
+        entry, call = self.current, self.calls.current
+        if entry is not None:
+            return entry[0].message_id(entry[1])
+        return call.message_id if call is not None else ""
 
     def read_state(self, state: State[Any]) -> Any:
         if self._plan.partitioned:
@@ -301,13 +361,18 @@ class Life:
             )
         raise UsageError(f"{self.name}.{state.name} was deleted: assign a new value instead")
 
+    def read_table(self, table: Table[Any, Any]) -> Any:
+        raise UsageError(f"{self.name}.{table.name} is a table of a life that is over")
+
     def sleep(self, seconds: float) -> None:
         """On any thread."""
         deadline_s = self._clock.monotonic() + seconds
         until = Mode.STOPPING if not self._sleep_was_cut_short else Mode.ENDING
         with self._parker_of_this_thread() as parker:
+            self._call_ready_if_between_units()
             while self.fence.mode < until and self._clock.monotonic() < deadline_s:
                 self._clock.wait(parker, deadline_s)
+                self._call_ready_if_between_units()
         # Only the one sleep that the stop comes upon ends early: a loop that does not look at `running` must not spin.
         self._sleep_was_cut_short |= self.fence.mode >= Mode.STOPPING
         if self.fence.mode is Mode.CUT or not self.is_ending:
@@ -319,10 +384,28 @@ class Life:
         deadline_s = self._deadline_s(timeout_s)
         if self._is_own_thread() and self.open_unit is None:
             self._save_if_changed()
+        self._wait_for_commit(deadline_s)
+        self._call_ready_if_between_units()
+
+    def _wait_for_commit(self, deadline_s: float | None = None) -> None:
         with self._parker_of_this_thread() as parker:
             ticket = self._journal.commit_ticket(parker)
             while ticket is not None and self._journal.waits_for_commit(ticket, self.fence, deadline_s):
                 self._clock.wait(parker, deadline_s)
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        self._own_thread_only("after_commit()")
+        self._refuse_if_over()
+        for name in self._plan.node.declaration.outboxes:
+            self._values[name].no_short_way()
+        if self.open_unit is not None:
+            self.calls.hand_over(function, self._message_id(), self._partition)
+            return
+        self.calls.call_ready()
+        self._save_if_changed()
+        self.calls.hand_over(function, "", None)
+        self.calls.unit_ends()
+        self.calls.unit_is_whole()
 
     @contextmanager
     def unit(self) -> Iterator[None]:
@@ -343,12 +426,15 @@ class Life:
         self._received = 0
         try:
             yield
+            self._marks.clear()
             self._submit_changed(unit)
         except BaseException:
             self.drop_unit()
-            self._states.restore(self._values)
+            self._restore()
             raise
         self.open_unit = self.current = None
+        if self.calls.owing:
+            self.calls.call_ready()
 
     def send(
         self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
@@ -367,8 +453,10 @@ class Life:
         unit = Unit(self.name)
         unit.send(channels, message, shared, stored)
         if own:
-            unit.save(self._states.changed(self._values))
+            self._gather(unit)
             self._submit(unit, timeout_s)
+            if self.calls.owing:
+                self.calls.call_ready()
             return
         with self._parker_of_this_thread() as parker:
             self._submit_with(unit, parker, self._deadline_s(timeout_s))
@@ -394,9 +482,13 @@ class Life:
         """The next message that can be read; one that cannot be is set aside."""
         while True:
             entry = self._next_entry(channel, deadline_s)
+            if self._is_careful:
+                self._wait_until_on_disk(entry)
+            self._marks.received(channel, entry[1])
             try:
                 message = message_of(entry)
             except CannotDecode as error:
+                self._mark_received()
                 self._received += 1
                 self.set_aside(entry, 1, error, "")
                 continue
@@ -405,6 +497,7 @@ class Life:
 
     def _next_entry(self, channel: Channel, deadline_s: float | None) -> Entry:
         while True:
+            self._call_ready_if_between_units()
             timed = deadline_s is not None
             entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1, timed=timed)
             if entries is None:
@@ -414,7 +507,15 @@ class Life:
             if deadline_s is not None and self._clock.monotonic() >= deadline_s:
                 self._journal.stay_awake(self.mailbox)
                 raise InboxEmpty(f"{self.name}: no message came to {channel.name} within the timeout")
+            self._marks.clear()  # while it waits for the next one, nothing is done with those that it has
             self._clock.wait(self.parker, deadline_s)
+            self._mark_received()
+
+    def _mark_received(self) -> None:
+        """Notes what the open unit has received."""
+        self._marks.clear()
+        for channel, sequence, _, _, _ in self.open_unit.settles if self.open_unit is not None else ():
+            self._marks.received(channel, sequence)
 
     # ------------------------------------------------------------------ units
     def _whole(self, hook: Callable[[], None]) -> None:
@@ -426,8 +527,31 @@ class Life:
 
     def _submit_changed(self, unit: Unit) -> None:
         """Makes a unit whole, with what has changed of the state; waits for room."""
-        unit.save(self._states.changed(self._values))
+        self._gather(unit)
+        if not self.calls.handed:
+            self._submit(unit, None)
+            return
+        self.calls.unit_ends()
         self._submit(unit, None)
+        self.calls.unit_is_whole()
+
+    def _gather(self, unit: Unit) -> None:
+        """Adds to a unit what it has changed of states and tables."""
+        unit.save(self._states.changed(self._values))
+        for name, table in self._tables.items():
+            for key, body in table.changes().items():
+                unit.put(table.prefix, key, body)
+            if unit.size_bytes > MOST_BYTES:
+                raise UnitTooLarge(
+                    f"{self.name}: one unit of work changes more than {MOST_BYTES >> 20} MiB, table {name} among "
+                    "others; change it in pieces, from run() each `with self.unit():`"
+                )
+
+    def _restore(self) -> None:
+        """Sets states and tables to what the last whole unit left."""
+        self._states.restore(self._values)
+        for table in self._tables.values():
+            table.restore()
 
     def _submit(self, unit: Unit, timeout_s: float | None) -> None:
         if not unit.is_empty:
@@ -436,6 +560,8 @@ class Life:
             letters, self._letters = self._letters, []
             for letter, kept in letters:
                 self._on_set_aside(letter, kept)
+        for table in self._tables.values():
+            table.saved()
 
     def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
         journal, fence = self._journal, self.fence
@@ -457,6 +583,7 @@ class Life:
         """Ends the unit that a receive() had opened."""
         unit = self.open_unit
         if unit is not None and self._received_here:
+            self._marks.clear()
             self._submit_changed(unit)
             self.open_unit = self.current = None
             self._received_here = False
@@ -465,12 +592,55 @@ class Life:
         """Forgets the open unit: nothing of it was. What it received is still in hand."""
         self.open_unit = None
         self._received_here = False
+        self._marks.clear()
         self._letters.clear()
+        for table in self._tables.values():
+            table.restore()
+        self.calls.forget()
 
     def _put_down(self) -> None:
         """Gives back what is in hand, to be received again."""
         self._journal.put_down(self.mailbox, self.fence)
         self.current = None
+
+    # ------------------------------------------------------------------ what is called after a commit
+    def _call_ready_if_between_units(self) -> None:
+        """On any thread; does nothing but on the component's own."""
+        if self.calls.owing and self._is_own_thread() and self.open_unit is None:
+            self.calls.call_ready()
+
+    def _call(self, call: Call) -> None:
+        """Calls one function as one unit of work, with the state of the partition that it belongs to."""
+        self.flush()
+        self._journal.stay_awake(self.mailbox)
+        if self._hook == "run":
+            self._save_if_changed()
+        if call.partition is None:
+            self._leave_partition()
+        else:
+            self._enter_partition(call.partition)
+        self.current = None
+        unit = self.open_unit = Unit(self.name, self._home)
+        try:
+            call.function()
+            self._submit_changed(unit)
+        except BaseException:
+            self.drop_unit()
+            self._restore()
+            raise
+        finally:
+            self.open_unit = self.current = None
+
+    def call_last(self, on_error: Callable[[BaseException, str], None]) -> None:
+        """Calls what waits for a commit in a life that has failed: the units that it belongs to are whole all the same.
+
+        Args:
+            on_error: told of what a function raises, with the id of its message.
+        """
+        if self.calls.owing:
+            self.drop_unit()
+            self._restore()
+            self.calls.call_last(on_error)
 
     # ------------------------------------------------------------------ state
     def _states_of(self, home: str) -> States:
@@ -488,11 +658,15 @@ class Life:
             states = self._partitions[partition] = self._states_of(self._home)
         states.enter(self._values)
         self._states = states
+        for table in self._tables.values():
+            table.enter(self._home)
 
     def _leave_partition(self) -> None:
         if self._partition is not None:
             self._states.leave(self._values)
             self._partition, self._home, self._states = None, self.name, NO_STATES
+            for table in self._tables.values():
+                table.leave()
 
     def _refuse_strays(self) -> None:
         strays = [name for name in self._plan.state_codecs if name in self._values]

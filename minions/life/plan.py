@@ -10,8 +10,10 @@ import attrs
 from minions.errors import CannotStore
 from minions.flow.channel import Channel
 from minions.flow.codec import TypeCodec, codec_of, state_codec_of, verify
+from minions.flow.keys import key_codec_of
+from minions.life.tables import TableCodecs
 from minions.model.partition import Partitioning
-from minions.model.ports import Inbox, State, type_name
+from minions.model.ports import Inbox, State, Table, type_name
 from minions.model.topology import Node, Topology
 
 __all__ = ["NodePlan", "Plan"]
@@ -29,6 +31,7 @@ class NodePlan:
         feeds: the channels that each of its outboxes feeds.
         message_codecs: how what an outbox sends is stored; None where no durable inbox is fed.
         state_codecs: how each of its states is stored.
+        table_codecs: how each of its tables is stored.
     """
 
     node: Node
@@ -36,6 +39,12 @@ class NodePlan:
     feeds: dict[str, tuple[Channel, ...]]
     message_codecs: dict[str, TypeCodec[Any] | None]
     state_codecs: dict[str, TypeCodec[Any]]
+    table_codecs: dict[str, TableCodecs] = attrs.Factory(dict)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept for it beside its messages."""
+        return bool(self.state_codecs or self.table_codecs)
 
     @property
     def partitioned(self) -> bool:
@@ -65,7 +74,7 @@ class Plan:
     def durable(self) -> bool:
         """Whether anything is kept at all."""
         return any(channel.durable for channel in self.channels.values()) or any(
-            plan.state_codecs for plan in self.nodes.values()
+            plan.keeps for plan in self.nodes.values()
         )
 
     @classmethod
@@ -88,12 +97,14 @@ class Plan:
                 for outbox in node.declaration.outboxes
             }
             states = {name: _state_codec(node, state, problems) for name, state in node.declaration.states.items()}
+            tables = {name: _table_codecs(node, table, problems) for name, table in node.declaration.tables.items()}
             nodes[node.name] = NodePlan(
                 node=node,
                 reads={inbox: channels[f"{node.name}.{inbox}"] for inbox in node.declaration.inboxes},
                 feeds=feeds,
                 message_codecs={outbox: _first(channel.codec for channel in fed) for outbox, fed in feeds.items()},
                 state_codecs={name: codec for name, codec in states.items() if codec is not None},
+                table_codecs={name: codecs for name, codecs in tables.items() if codecs is not None},
             )
         return cls(nodes, channels, run_id), problems
 
@@ -124,6 +135,15 @@ def _state_codec(node: Node, state: State[Any], problems: list[str]) -> TypeCode
     if codec is not None:
         _tried(lambda: _verify_first_value(state, codec), where, problems)
     return codec
+
+
+def _table_codecs(node: Node, table: Table[Any, Any], problems: list[str]) -> TableCodecs | None:
+    where = f"table {node.name}.{table.name} of {type_name(table.key_type)} and {type_name(table.type)}"
+    keys = _tried(lambda: key_codec_of(table.key_type), where, problems)
+    values = _tried(
+        lambda: state_codec_of(table.type, version=table.version, migrations=table.migrations), where, problems
+    )
+    return TableCodecs(keys, values) if keys is not None and values is not None else None
 
 
 def _verify_first_value(state: State[Any], codec: TypeCodec[Any]) -> None:

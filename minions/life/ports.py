@@ -69,6 +69,10 @@ class Sender:
         self._only = channels[0] if plain else None
         self._fence = life.fence
 
+    def no_short_way(self) -> None:
+        """From now on every message goes by way of the life, which has something to do after it."""
+        self._pass_on = None
+
     def send(self, message: Any, *, timeout_s: float | None = None) -> None:
         """See `Outbox.send`."""
         if message.__class__ not in self._classes:

@@ -20,12 +20,15 @@ from minions.clock import Clock
 from minions.errors import CannotDecode, StoreError, StoreTooNew
 from minions.fence import Fence, Mode
 from minions.flow import rows
+from minions.flow.board import Board
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
 from minions.flow.parker import Parker
 from minions.flow.statistics import Statistics
+from minions.flow.table_reader import TableReader
 from minions.flow.writer import Writer
-from minions.life import commands
+from minions.life import commands, deaths
+from minions.life.dead_letters import DeadLetters
 from minions.life.life import Life
 from minions.life.plan import Plan
 from minions.life.supervision import (
@@ -97,8 +100,11 @@ class Runtime:
         self.name = name
         self.plan = plan
         self.journal = Journal(clock, durable=plan.durable)
+        self.dead_letters = DeadLetters(options.folder, plan.channels, self.journal, clock)
         self._options = options
         self._clock = clock
+        self.disk = TableReader(options.folder)
+        self._board: Board | None = None  # written before anything runs, and by the supervisor's thread at the end
         self._observer = Observer(on_event, self._report_defect, f"{name}/observer")
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._writer: Writer | None = None
@@ -177,6 +183,11 @@ class Runtime:
         """Begins an orderly stop; returns at once. A second call changes nothing."""
         self.post(commands.Stop(reason))
 
+    def end_at_once(self) -> None:
+        """Notes that nothing is in work, because the process is about to end at somebody's wish, whatever its threads do."""
+        if self._board is not None:
+            self._board.end()
+
     def end(self) -> None:
         """Stops in order and blocks until all is over; returns at once when it was never started."""
         if self._started:
@@ -219,6 +230,8 @@ class Runtime:
         recovered = writer.open()
         try:
             strangers = self._restore(recovered)
+            writer.begin(self.journal)
+            outlived = self._put_up_board(recovered)
         except BaseException:
             writer.close()
             raise
@@ -229,10 +242,26 @@ class Runtime:
                 resumed=not recovered.is_empty,
                 waiting_messages=sum(channel.size for channel in self.plan.channels.values()),
                 commits_lost=writer.commits_lost,
+                perhaps_lost=writer.perhaps_lost,
                 strangers=strangers,
             )
         )
-        writer.begin(self.journal)
+        for event in outlived:
+            self._observer.post(event)
+
+    def _put_up_board(self, recovered: Recovered) -> list[events.Event]:
+        """Deals with what earlier processes have died of, and notes from now on what is in work."""
+        died = deaths.Deaths.of(Board.left(self._options.folder), recovered.channels)
+        told = deaths.answer(died, self.plan.channels, self.journal, self._clock)
+        lives = [
+            (life, channel.name)
+            for plan in self.plan.nodes.values()
+            for life in plan.node.lives()
+            for channel in plan.reads.values()
+            if channel.durable
+        ]
+        self._board = Board.make(self._options.folder, lives, died.counted, died.early)
+        return told
 
     def _restore(self, recovered: Recovered) -> tuple[str, ...]:
         """Puts back what an earlier run left; returns the inboxes that the system does not have any more."""
@@ -252,7 +281,7 @@ class Runtime:
                     f"{name}, which now carries {channel.codec.name}: let the version that sent them run until they are handled, "
                     "or give the class its former name"
                 )
-            channel.restore(left.next_sequence, left.ack_set(), left.waiting, left.eras)
+            channel.restore(left.next_sequence, left.ack_set(), left.waiting, left.eras, left.ids)
         return tuple(strangers)
 
     def _check_states(self, recovered: Recovered) -> None:
@@ -319,6 +348,8 @@ class Runtime:
             Parker(),
             logging.getLogger(f"minions.{self.name}.{component}"),
             self._set_aside,
+            self.disk,
+            None if self._board is None else self._board.marks(component, plan.reads.values()),
         )
         thread = self._threads[component] = ComponentThread(life, self.journal, self.name, self.post)
         try:
@@ -373,6 +404,9 @@ class Runtime:
         for name, thread in self._threads.items():
             if name not in survivors:
                 thread.join(1.0)
+        if self._board is not None:
+            self._board.close()
+        self.disk.close()
         left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
         if self._writer is not None:
             in_time = self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S))
@@ -431,7 +465,7 @@ class Runtime:
         channels = [channel for plan in plans.values() for channel in plan.reads.values()]
         loops = [name for name in components if self.plan.nodes[name.partition("#")[0]].node.declaration.has_run]
         mailboxes = [self._threads[name].life.mailbox for name in loops if name in self._threads] if idle else []
-        return self.journal.quiet(channels, mailboxes)
+        return self.journal.quiet(channels, mailboxes, components)
 
     def _commit_trouble(self, attempt: int, error: StoreError, given_up: bool) -> None:
         """On the writer's thread."""

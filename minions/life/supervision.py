@@ -321,13 +321,14 @@ class Supervision:
 
     def _failed(self, status: Status, failure: commands.Failed, now_s: float) -> Iterator[Action]:
         delay_s: float | None = failure.retry_delay_s
-        if not failure.message_id:
+        if not failure.attempt:
             restart = status.node.restart
             status.failed_at = (*restart.recent(status.failed_at, now_s), now_s)
             delay_s = restart.verdict(status.failed_at, now_s, self._chance()).delay_s
         elif self.stopping is not None:
             delay_s = 0.0
-        is_over = failure.stop_system or failure.where == "on_stop" or not self._may_come_back(status, failure, now_s)
+        at_end = failure.where == "on_stop" or failure.at_end
+        is_over = failure.stop_system or at_end or not self._may_come_back(status, failure, now_s)
         gave_up = delay_s is None and not is_over
         if is_over:  # also for a source that had finished: it would begin all over again
             delay_s = None
@@ -350,7 +351,7 @@ class Supervision:
         self._move(status, Phase.STOPPED)
         if gave_up:
             yield Notify(events.GaveUp(status.name, len(status.failed_at), status.node.restart.within_s))
-        if gave_up or failure.stop_system or failure.where == "on_stop":
+        if gave_up or failure.stop_system or at_end:
             self._problems.append(f"{status.name} failed in {failure.where}: {failure.error}")
         if gave_up or failure.stop_system:
             self._begin_stop("failed", now_s)
@@ -364,7 +365,7 @@ class Supervision:
         if self.stopping is None:
             return True
         drains = self._can_drain and now_s < self._drain_until_s
-        return drains and bool(failure.message_id) and status.phase is not Phase.STOPPING
+        return drains and failure.attempt > 0 and status.phase is not Phase.STOPPING
 
     # ------------------------------------------------------------------ what follows from where everybody is
     def _advance(self, now_s: float) -> Iterator[Action]:

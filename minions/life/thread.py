@@ -12,11 +12,12 @@ from pathlib import Path
 
 import attrs
 
+from minions import events
 from minions.errors import StaleComponent, StopRequested, StoreError, UsageError
 from minions.fence import Mode
 from minions.flow.channel import Entry
 from minions.flow.journal import Journal
-from minions.life.commands import Command, Failed, Finished, Started, Stopped
+from minions.life.commands import Command, Failed, Finished, Noted, Started, Stopped
 from minions.life.life import Life
 from minions.life.traces import describe, trace_of
 
@@ -70,7 +71,10 @@ class ComponentThread:
                 life.forget()
                 return  # abandoned: another life has its place, and nobody waits for word of this one
             report, failed = self._last_word(life, error)
+            life.call_last(self._tell_of_call)
         life.give_up(failed=failed)
+        if dropped := life.calls.drop():
+            self._post(Noted(events.AfterCommitDropped(life.name, life.fence.epoch, dropped)))
         life.forget()
         self._post(report)
 
@@ -91,6 +95,14 @@ class ComponentThread:
                 with suppress(StopRequested):
                     life.end(interrupted=True)
             return Stopped(name, epoch)
+        except StoreError as error:
+            if not self._journal.has_failed_with(error):
+                raise
+            # The system stops because nothing can be written any more; the component that meets it is not to blame.
+            if life.has_begun and not life.is_ending:
+                with suppress(StoreError, StopRequested):
+                    life.end(interrupted=True)
+            return Stopped(name, epoch)
         return Finished(name, epoch) if finished else Stopped(name, epoch)
 
     def _last_word(self, life: Life, error: BaseException) -> tuple[Failed, Entry | None]:
@@ -100,12 +112,19 @@ class ComponentThread:
         except BaseException as second:  # noqa: BLE001 - reported
             return Failed(life.name, life.fence.epoch, life.where, describe(second), trace_of(second)), None
 
+    def _tell_of_call(self, error: BaseException, message_id: str) -> None:
+        name, epoch = self.life.name, self.life.fence.epoch
+        self._post(Noted(events.AfterCommitFailed(name, epoch, describe(error), trace_of(error), message_id)))
+
     def _failure(self, life: Life, error: BaseException) -> tuple[Failed, Entry | None]:
         """What the supervisor is told of a failure, and the message that has failed and is to be tried again."""
-        where, trace = life.where, trace_of(error)
+        call, trace = life.calls.failed(error), trace_of(error)
+        where = life.where if call is None else "after_commit"
         failure = Failed(life.name, life.fence.epoch, where, describe(error), trace)
         if isinstance(error, StoreError):
             return attrs.evolve(failure, stop_system=True), None
+        if call is not None:
+            return attrs.evolve(failure, message_id=call.message_id, at_end=life.has_worked), None
         life.flush()
         entry = life.blamed
         if entry is None:

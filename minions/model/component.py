@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, dataclass_transform
 
@@ -14,7 +14,7 @@ import attrs
 
 from minions.errors import UsageError
 from minions.model.declaration import Declaration, declare
-from minions.model.ports import State
+from minions.model.ports import State, Table
 
 __all__ = ["Blueprint", "Component", "Context", "copy_of", "not_copyable"]
 
@@ -33,7 +33,9 @@ class Context(Protocol):
     def sleep(self, seconds: float) -> None: ...
     def unit(self) -> AbstractContextManager[None]: ...
     def commit(self, timeout_s: float | None) -> None: ...
+    def after_commit(self, function: Callable[[], object]) -> None: ...
     def read_state(self, state: State[Any]) -> Any: ...
+    def read_table(self, table: Table[Any, Any]) -> Any: ...
 
 
 class Blueprint:
@@ -41,11 +43,13 @@ class Blueprint:
 
     Attributes:
         reader: answers for a `State` what was last kept; set by `System.add`, None before.
+        table_reader: the same for a `Table`.
     """
 
     def __init__(self, component: str) -> None:
         self._component = component
         self.reader: Any = None
+        self.table_reader: Any = None
 
     def read_state(self, state: State[Any]) -> Any:
         if self.reader is None:
@@ -54,6 +58,14 @@ class Blueprint:
                 "was passed to System.add()"
             )
         return self.reader(state)
+
+    def read_table(self, table: Table[Any, Any]) -> Any:
+        if self.table_reader is None:
+            raise UsageError(
+                f"{self._component}.{table.name}: a Table has entries inside a running component, and on a component that was "
+                "passed to System.add()"
+            )
+        return self.table_reader(table)
 
     def _refuse(self, name: str) -> NoReturn:
         raise UsageError(
@@ -81,6 +93,9 @@ class Blueprint:
 
     def commit(self, timeout_s: float | None) -> None:
         self._refuse("commit()")
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        self._refuse("after_commit()")
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(attrs.field,))
@@ -143,7 +158,11 @@ class Component:
 
     @property
     def message_id(self) -> str:
-        """An id of the message in work, the same at every retry, also after a crash.
+        """The id of the message in work, the same at every retry, in every life of the component.
+
+        It is also the same after a crash of the process where the message is durable and was on disk. A handler may see a message
+        before that; if the process is killed then, the message never was, and what its sender sends instead has an id of its
+        own. So call `commit()` before an effect that is to be known by this id.
 
         Raises:
             UsageError: no message is in work.
@@ -182,6 +201,31 @@ class Component:
             CommitTimeout: it was not on disk within `timeout_s` seconds.
         """
         self._minions.commit(timeout_s)
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        """Has `function` called once the unit of work that is open is on disk; at most once. Returns at once.
+
+        In a handler, in `on_start`, after a `receive()` and inside ``with self.unit():`` it belongs to that unit: if the unit
+        fails it is forgotten. In `run()` outside a unit it is called once everything so far is on disk, the state as it is
+        now included.
+
+        It is called on the component's own thread, between two units: before the next message is handled or received, in
+        `sleep`, after a `send`, a `commit` or a ``with self.unit():`` of a `run()`, and before `on_stop`. Those of one component
+        are called in the order in which they were handed over. It is one unit of work itself: what it sends and changes is whole
+        or never was. `message_id` is that of the message in whose unit it was handed over.
+
+        If it raises, the component has failed, in "after_commit", which counts for its `Restart`; the message stays handled. A
+        process that is killed between the commit and the call never calls it, nor does a life that is abandoned or that had to
+        end before the commit. No more than 8,192 wait: a component that outruns the disk waits for it between two units.
+
+        Args:
+            function: takes no arguments; what it returns is not looked at.
+
+        Raises:
+            UsageError: on another thread than the component's, or `function` cannot be called so.
+            UnitTooLarge: one unit hands over more than 8,192 functions.
+        """
+        self._minions.after_commit(function)
 
 
 def copy_of(blueprint: C, context: Context | None = None) -> C:

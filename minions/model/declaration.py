@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from minions.errors import DeclarationError
-from minions.model.ports import OVERFLOWS, Inbox, Outbox, Port, State, type_name
+from minions.model.ports import OVERFLOWS, Inbox, Outbox, Port, State, Table, type_name
 
 __all__ = ["FRAMEWORK_NAMES", "HOOKS", "Declaration", "declare"]
 
@@ -18,8 +18,8 @@ HOOKS = ("on_start", "run", "on_stop", "on_interrupt")
 """The methods that a component may define; each takes no argument but self."""
 
 FRAMEWORK_NAMES = ("after_commit", "blocking", "commit", "log", "message_id", "running", "sleep", "submit", "unit")
-"""The names that belong to the runtime on every component: a class that defines one of them is refused. `after_commit`,
-`blocking` and `submit` are kept free for what is to come, so that a class written today is not refused tomorrow."""
+"""The names that belong to the runtime on every component: a class that defines one of them is refused. `blocking` and
+`submit` are kept free for what is to come, so that a class written today is not refused tomorrow."""
 
 _CLASS_VARIABLES = ("ClassVar", "typing.ClassVar", "t.ClassVar", "typing_extensions.ClassVar")
 """How the annotations begin that make no configuration, for attrs as for us."""
@@ -33,7 +33,7 @@ class Declaration:
 
     Attributes:
         class_name: the class's qualified name.
-        inboxes, outboxes, states: the ports by name, in the order of their declaration.
+        inboxes, outboxes, states, tables: the ports by name, in the order of their declaration.
         handlers: for each inbox that has one, the name of its handler.
         has_run: whether the class has a loop of its own.
     """
@@ -42,8 +42,14 @@ class Declaration:
     inboxes: dict[str, Inbox[Any]] = attrs.Factory(dict)
     outboxes: dict[str, Outbox[Any]] = attrs.Factory(dict)
     states: dict[str, State[Any]] = attrs.Factory(dict)
+    tables: dict[str, Table[Any, Any]] = attrs.Factory(dict)
     handlers: dict[str, str] = attrs.Factory(dict)
     has_run: bool = False
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The names of what is kept for it beside its messages: states and tables."""
+        return (*self.states, *self.tables)
 
     @property
     def is_source(self) -> bool:
@@ -76,6 +82,7 @@ def declare(cls: type, root: type) -> Declaration:
         inboxes={name: port for name, port in ports.items() if isinstance(port, Inbox)},
         outboxes={name: port for name, port in ports.items() if isinstance(port, Outbox)},
         states={name: port for name, port in ports.items() if isinstance(port, State)},
+        tables={name: port for name, port in ports.items() if isinstance(port, Table)},
         handlers=handlers,
         has_run=has_run,
     )
@@ -140,13 +147,16 @@ def _port_problems(cls: type, ports: dict[str, Port[Any]]) -> Iterator[str]:
             names = ", ".join(map(repr, port.extra_names))
             yield f"{port.name!r} and {names} are the same {kind} object: make one for each name"
         if not _is_type(port.type):
-            yield f"{port.name} = {kind}({port.type!r}): the first argument must be a type"
+            place = "second" if isinstance(port, Table) else "first"
+            yield f"{port.name} = {kind}({port.type!r}): the {place} argument must be a type"
+        if isinstance(port, Table) and not _is_type(port.key_type):
+            yield f"{port.name} = {kind}({port.key_type!r}, ...): the first argument must be a type"
         if isinstance(port, Inbox):
             if type(port.capacity) is not int or port.capacity < 1:
                 yield f"{port.name}: capacity={port.capacity!r} must be a whole number from 1 up"
             if port.overflow not in OVERFLOWS:
                 yield f"{port.name}: overflow={port.overflow!r} must be one of {', '.join(OVERFLOWS)}"
-        if isinstance(port, State) and (type(port.version) is not int or port.version < 1):
+        if isinstance(port, (State, Table)) and (type(port.version) is not int or port.version < 1):
             yield f"{port.name}: version={port.version!r} must be a whole number from 1 up"
 
 

@@ -48,13 +48,16 @@ class Backoff:
 
 @attrs.frozen(kw_only=True)
 class Retry:
-    """What happens to a message whose handler raises.
+    """What happens to a message whose handler raises, or with which in work the whole process dies.
 
     Attributes:
-        attempts: how often the message is tried in all.
+        attempts: how often the message is tried in all while the process lives.
         backoff: the wait before each further attempt.
         then: what follows the last one: "dead_letter" keeps the message, the error and its traceback in the store;
             "skip" drops it; "stop" stops the system and leaves the message where it is.
+        deaths: how often in a row the process may die (a segmentation fault, out of memory, ``kill -9``) while the message is in
+            work. After the last one, the next start does what `then` says before anything runs; with "stop" it leaves the
+            message where it is, and tries it again.
     """
 
     attempts: int = attrs.field(default=3, validator=validators.ge(1))
@@ -62,6 +65,7 @@ class Retry:
     then: Literal["dead_letter", "skip", "stop"] = attrs.field(
         default="dead_letter", validator=validators.in_(("dead_letter", "skip", "stop"))
     )
+    deaths: int = attrs.field(default=3, validator=validators.ge(1))
 
     def answer(self, failures: int) -> Literal["again", "dead_letter", "skip", "stop"]:
         """What happens to a message that has failed that many times."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from minions.errors import UsageError
@@ -18,10 +18,11 @@ from minions.model.policy import Retry
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "classes_of", "type_name"]
+__all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "Table", "classes_of", "type_name"]
 
 T = TypeVar("T")
 C = TypeVar("C")
+K = TypeVar("K")
 
 Overflow = Literal["block", "drop_oldest", "drop_newest", "fail"]
 OVERFLOWS = ("block", "drop_oldest", "drop_newest", "fail")
@@ -127,12 +128,13 @@ class Inbox(Port[T]):
 
     Args:
         type: the class of the messages.
-        capacity: how many messages may wait here or be in work; senders block beyond that.
+        capacity: how many messages may wait here or be in work; senders block beyond that. Dead letters that are retried need
+            no room: they come on top of it.
         durable: messages survive a crash. With False they live in memory only and may be of any class; receivers then share
             the object that was sent, so do not change it.
         overflow: what happens to a message that finds the inbox full: "block" the sender, "drop_oldest" waiting message,
             "drop_newest" (the message itself) or "fail" (the sender gets `InboxFull`).
-        retry: what happens to a message whose handler raises.
+        retry: what happens to a message whose handler raises, or that kills the process.
     """
 
     def __init__(
@@ -222,3 +224,74 @@ class State(Port[T]):
 
         def __get__(self, instance, owner):
             return self if instance is None else instance._minions.read_state(self)
+
+
+class Table(Port[T], MutableMapping[K, T], Generic[K, T]):
+    """Durable entries, too many to be saved whole at every unit: only those that a unit has changed are written with it.
+
+    Inside a running component it is a mapping, in the order of its keys, of which nothing is read before it is asked for.
+    Asked on the blueprint, which `System.add` returned, it is the same to be read: what the last whole unit left.
+
+    A key is a str, int, float, bytes, bool, date, datetime, UUID, a member of an enumeration, or a tuple of these. What is true
+    of `State` is true of the values: one that can change may be changed in place, and the unit that looked at it saves it.
+    Entries that are added while the table is iterated may or may not be met; the current one may be deleted.
+
+    Args:
+        key: the type of the keys.
+        value: the type of the values: an attrs class, a dataclass, or a builtin.
+        version: the version of the value's class, stored beside each value; a later one is refused when it is read.
+        migrations: for each earlier version a function from its plain JSON value to that of the next version.
+    """
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def __init__(
+        self,
+        key: type[K],
+        value: type[T],
+        *,
+        version: int = 1,
+        migrations: Mapping[int, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        super().__init__(value)
+        self.key_type: Any = key
+        self.version = version
+        self.migrations = dict(migrations or {})
+
+    def __get__(self, instance: object, owner: type) -> Table[K, T]:
+        if instance is None:
+            return self
+        table: Table[K, T] | None = instance.__dict__.get(self.name)
+        if table is None:
+            table = instance._minions.read_table(self)  # type: ignore[attr-defined]
+        return table
+
+    def __set__(self, instance: object, value: NoReturn) -> None:
+        raise UsageError(
+            f"{type(instance).__qualname__}.{self.name} is a table: assign entries, self.{self.name}[key] = value"
+        )
+
+    def __getitem__(self, key: K) -> T:
+        self._needs_a_life("__getitem__()")
+
+    def __setitem__(self, key: K, value: T) -> None:
+        self._needs_a_life("__setitem__()")
+
+    def __delitem__(self, key: K) -> None:
+        self._needs_a_life("__delitem__()")
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys, in their order. Reads a few rows at a time."""
+        self._needs_a_life("__iter__()")
+
+    def __len__(self) -> int:  # noqa: PLE0303 - it raises
+        """How many entries there are. Counts keys on disk, so it takes longer the more there are (a million: some 50 ms)."""
+        self._needs_a_life("__len__()")
+
+    def between(self, first: K | None = None, last: K | None = None) -> Iterator[tuple[K, T]]:
+        """Keys and values from `first` to `last`, both included, in the order of the keys; None where there is no such end."""
+        self._needs_a_life("between()")
+
+    def __bool__(self) -> bool:
+        return True  # the descriptor itself; a table in a component is true where it holds something

@@ -166,8 +166,8 @@ class Topology:
                 yield from _partition_problems(node, node.partition_by)
 
     def _replica_problems(self, node: Node) -> Iterator[str]:
-        if node.declaration.states and node.partition_by is None:
-            names = ", ".join(node.declaration.states)
+        if node.declaration.kept and node.partition_by is None:
+            names = ", ".join(node.declaration.kept)
             yield (
                 f"{node.name}: replicas={node.replicas}, but it has state ({names}) and replicas do not share state: give each "
                 "the messages and the state of its own keys, system.add(..., partition_by=...), or keep the state in a "
@@ -249,7 +249,7 @@ def _partition_problems(node: Node, by: Any) -> Iterator[str]:
                     f"{where}, but {type_name(inbox.type)}, which inbox {inbox.name!r} carries, has no attribute of that name: "
                     "name one that it has, or give a function, partition_by=lambda message: ..."
                 )
-    if declared.states and declared.has_run:
+    if declared.kept and declared.has_run:
         yield (
             f"{where}, but it has state and a run() of its own, and a partition's state is there while one of its messages is "
             "handled: write handlers instead of run()"

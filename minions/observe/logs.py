@@ -30,6 +30,26 @@ def log_event(log: logging.Logger, event: events.Event) -> None:  # noqa: C901 -
             log.getChild(component).debug("stopped")
         case events.ComponentFailed():
             _component_failed(log, event)
+        case events.AfterCommitFailed(component, _, error, traceback, message_id):
+            log.getChild(component).error(
+                "what after_commit() was handed%s failed in a life that had failed before: %s\n%s",
+                f" at message {message_id}" if message_id else "",
+                error,
+                traceback.rstrip(),
+            )
+        case events.AfterCommitDropped(component, _, functions):
+            log.getChild(component).warning(
+                "%s of after_commit() %s not called: the component had to end first",
+                _count(functions, "function"),
+                "was" if functions == 1 else "were",
+            )
+        case events.MessageOutlivedProcess(component, message_id, deaths):
+            log.getChild(component).log(
+                logging.WARNING if deaths > 1 else logging.INFO,  # a kill is nothing out of the ordinary
+                "message %s was in work when the process died%s; it is tried again",
+                message_id,
+                f", {deaths} times in a row" if deaths > 1 else "",
+            )
         case events.MessageSetAside(component, message_id, attempts, error, kept):
             log.getChild(component).error(
                 "message %s failed %s and was %s: %s",
@@ -59,6 +79,12 @@ def _state_opened(log: logging.Logger, event: events.StateOpened) -> None:
             _count(event.commits_lost, "commit"),
             event.folder,
         )
+    if event.perhaps_lost:
+        log.warning(
+            "the machine went down while %s was in use: the last commits may be lost; what is there is consistent "
+            "(synchronous='FULL' loses none)",
+            event.folder,
+        )
     for inbox in event.strangers:
         log.warning("%s holds messages for %s, which is not part of the system; they are kept", event.folder, inbox)
 
@@ -72,7 +98,8 @@ def _system_stopped(log: logging.Logger, event: events.SystemStopped) -> None:
 
 def _component_failed(log: logging.Logger, event: events.ComponentFailed) -> None:
     again = "" if event.restart_in_s is None else f"; a new life begins in {event.restart_in_s:.1f} s"
-    about = f" at message {event.message_id}, attempt {event.attempt}" if event.message_id else ""
+    about = f" at message {event.message_id}" if event.message_id else ""
+    about += f", attempt {event.attempt}" if event.attempt else ""
     log.getChild(event.component).error(
         "failed in %s%s%s: %s\n%s", event.where, about, again, event.error, event.traceback.rstrip()
     )

@@ -2,9 +2,10 @@
 
     python soak_child.py SEED FOLDER [LIFE]
 
-What the system consists of is written to FOLDER.json. A line is printed before and after each commit. The seed alone decides on
-the system; how fast and how disturbed it runs differs from life to life. With SOAK_BREAK=DEFECT in the environment the runtime is
-broken on purpose, and its commits are slow.
+What the system consists of is written to FOLDER.json, and what is read of it once it has ended to FOLDER.read.json. A line is
+printed before and after each commit. The seed alone decides on the system; how fast and how disturbed it runs, and how many
+replicas share the partitions, differs from life to life. With SOAK_BREAK=DEFECT in the environment the runtime is broken on
+purpose, and its commits are slow.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import random
 import sys
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 
-from minions import Backoff, Component, Inbox, InboxEmpty, Outbox, Restart, Retry, State, StopRequested, System
+from minions import Backoff, Component, Inbox, InboxEmpty, Outbox, Restart, Retry, State, StopRequested, System, Table
 from minions.clock import Parkable
 from minions.flow import rows
 from minions.flow.channel import Entry, Wakes
@@ -35,6 +37,9 @@ LONGEST_LIFE_S = 50.0
 MOST_ARRIVALS = 40  # of one number, at all components together
 MOST_MESSAGES = 15_000
 MOST_BYTES = 100 << 20
+KEYS = 13  # of the messages, where they are partitioned
+SIFT = 3  # one of so many messages is sent back
+ROOMY = 2 * MOST_MESSAGES  # more than ever wait in a way back
 
 SOON = Backoff(initial_s=0.001, longest_s=0.005)
 RETRY = Retry(attempts=50, backoff=SOON, then="stop")  # more than any injected errors take
@@ -48,11 +53,18 @@ fate = (
 # What a system consists of --------------------------------------------------------------------------------------------
 @attrs.frozen
 class Way:
-    """One outbox: what it sends ("frozen" or "mutable"), and to whom."""
+    """One outbox: what it sends ("frozen" or "mutable"), and to whom.
+
+    Attributes:
+        into: the name of the receivers' inbox.
+        rounds: how often a message may have been sent back before, where it leads back; only some numbers are.
+    """
 
     name: str
     message: str
     receivers: tuple[str, ...]
+    into: str = "inbox"
+    rounds: int = 0
 
 
 @attrs.frozen
@@ -66,7 +78,10 @@ class Part:
         error_ratio: how likely an error is, at each of the places that have one.
         batch: the most messages of one unit, where it opens its units itself.
         total: how many messages it sends, where it is a source.
-        size_bytes: of the payload of these.
+        sizes_bytes: of the payloads of these; each has one of them, by its number.
+        partition_by: "", or how the key of a message is told: "key" by an attribute, "function".
+        table: "", or the type of the keys of a table, which is written beside the state.
+        back: "", or the overflow of a second inbox, which closes a cycle.
     """
 
     name: str
@@ -79,7 +94,10 @@ class Part:
     error_ratio: float = 0.0
     batch: int = 1
     total: int = 0
-    size_bytes: int = 0
+    sizes_bytes: tuple[int, ...] = ()
+    partition_by: str = ""
+    table: str = ""
+    back: str = ""
 
 
 def draw(seed: int) -> list[Part]:
@@ -95,7 +113,7 @@ def draw(seed: int) -> list[Part]:
             break
     message = {name: chance.choice(("frozen", "mutable")) for name in workers + sinks}
     error_ratio = chance.choice((0.0, 0.0, 0.001, 0.02))
-    return [
+    parts = [
         *(
             draw_source(chance, name, draw_ways(chance, feeds[name], message), error_ratio, arrivals)
             for name in sources
@@ -103,11 +121,47 @@ def draw(seed: int) -> list[Part]:
         *(draw_worker(chance, name, draw_ways(chance, feeds[name], message), error_ratio, message) for name in workers),
         *(draw_worker(chance, name, (), error_ratio, message) for name in sinks),
     ]
+    return draw_tables(chance, draw_cycle(chance, draw_partitions(chance, parts)))
+
+
+def draw_partitions(chance: random.Random, parts: list[Part]) -> list[Part]:
+    """Some of those that are fed share their messages by key. One that has a state then is a handler."""
+    by_name = {part.name: part for part in parts}
+    for part in parts:
+        if not part.total and chance.random() < (0.6 if part.replicas > 1 else 0.25):
+            kind = "handler" if part.keeps else part.kind
+            by = chance.choice(("key", "function"))
+            by_name[part.name] = attrs.evolve(part, partition_by=by, kind=kind, keeps=kind == "handler")
+    return list(by_name.values())
+
+
+def draw_cycle(chance: random.Random, parts: list[Part]) -> list[Part]:
+    """Sometimes one sends back to one that feeds it, or to itself: into an inbox that never is full, or one that drops."""
+    by_name = {part.name: part for part in parts}
+    fed = {part.name: {name for way in part.ways for name in way.receivers} for part in parts}
+    for part in reversed(parts):
+        fed[part.name] = {part.name}.union(*(fed[name] for name in fed[part.name]))
+    heads = [part for part in parts if not part.total and part.replicas == 1 and not part.partition_by]
+    if not heads or chance.random() < 0.4:
+        return parts
+    head = chance.choice([part for part in heads if part.ways] * 3 + heads)
+    back = Way("again", head.message, (head.name,), into="back", rounds=chance.randint(1, 3))
+    by_name[head.name] = attrs.evolve(head, kind="handler", keeps=True, back=chance.choice(("fail", "drop_newest")))
+    tail = by_name[chance.choice(sorted(fed[head.name]))]
+    by_name[tail.name] = attrs.evolve(tail, ways=(*tail.ways, back))
+    return list(by_name.values())
+
+
+def draw_tables(chance: random.Random, parts: list[Part]) -> list[Part]:
+    """Some of those that have a state have a table, too. Which numbers come is not known where some are dropped."""
+    kinds = ("str",) if any(part.back == "drop_newest" for part in parts) else ("str", "int")
+    tables = {part.name: chance.choice(kinds) for part in parts if not part.total and part.keeps}
+    return [attrs.evolve(part, table=tables.get(part.name, "") if chance.random() < 0.6 else "") for part in parts]
 
 
 def draw_source(chance: random.Random, name: str, ways: tuple[Way, ...], error_ratio: float, arrivals: int) -> Part:
-    size_bytes = chance.choice((10, 10, 100, 1_000, 50_000))
-    most = min(MOST_MESSAGES // arrivals, MOST_BYTES // (arrivals * size_bytes))
+    sizes_bytes = chance.choice(((10,), (3, 10, 100), (100,), (5, 1_000, 20_000), (4, 50, 3_000, 120_000)))
+    most = min(MOST_MESSAGES // arrivals, MOST_BYTES * len(sizes_bytes) // (arrivals * sum(sizes_bytes)))
     return Part(
         name=name,
         kind=chance.choice(("units", "sends")) if len(ways) == 1 else "units",
@@ -115,7 +169,7 @@ def draw_source(chance: random.Random, name: str, ways: tuple[Way, ...], error_r
         error_ratio=error_ratio,
         batch=chance.choice((1, 1, 3, 30)),
         total=max(20, int(most * chance.uniform(0.3, 1.0))),
-        size_bytes=size_bytes,
+        sizes_bytes=sizes_bytes,
     )
 
 
@@ -168,6 +222,10 @@ def draw_ways(chance: random.Random, fed: list[str], message: dict[str, str]) ->
 
 
 # The components -------------------------------------------------------------------------------------------------------
+def key_of(message: Any) -> str:
+    return f"key-{message.number % KEYS}"
+
+
 @attrs.frozen
 class Frozen:
     """A message that its receivers share. The trail names the outboxes that it came through."""
@@ -175,6 +233,10 @@ class Frozen:
     trail: str
     number: int
     payload: str
+
+    @property
+    def key(self) -> str:
+        return key_of(self)
 
 
 @attrs.define
@@ -184,6 +246,10 @@ class Mutable:
     trail: str
     number: int
     payload: str
+
+    @property
+    def key(self) -> str:
+        return key_of(self)
 
 
 MESSAGES: dict[str, type[Frozen] | type[Mutable]] = {"frozen": Frozen, "mutable": Mutable}
@@ -198,18 +264,25 @@ class Tally:
         checksum: the sum over their numbers and payloads, whatever their order.
         last: the number of the last one.
         late: how many had a number that was not above the one before.
+        last_of_key: the number of the last one of each key.
+        late_of_key: how many had a number that was not above the one of the same key before.
     """
 
     count: int = 0
     checksum: int = 0
     last: int = -1
     late: int = 0
+    last_of_key: dict[str, int] = attrs.Factory(dict)
+    late_of_key: int = 0
 
     def add(self, number: int, payload: str) -> None:
         self.count += 1
         self.checksum += zlib.crc32(f"{number}:{payload}".encode())
         self.late += number <= self.last
         self.last = number
+        key = f"key-{number % KEYS}"
+        self.late_of_key += number <= self.last_of_key.get(key, -1)
+        self.last_of_key[key] = number
 
 
 class InjectedError(Exception):
@@ -239,6 +312,8 @@ def spoil(message: Frozen | Mutable) -> None:
 
 def send(component: Component, part: Part, trail: str, number: int, payload: str) -> None:
     for way in part.ways:
+        if way.rounds and (number % SIFT or trail.split().count(f"{part.name}.{way.name}") >= way.rounds):
+            continue
         message = MESSAGES[way.message](f"{trail} {part.name}.{way.name}".lstrip(), number, payload)
         getattr(component, way.name).send(message)
         spoil(message)
@@ -258,7 +333,8 @@ class Source(Component):
         number = self.position
         self.position += 1
         maybe_fail(self.part)
-        payload = (f"{number} " * self.part.size_bytes)[: self.part.size_bytes]
+        size_bytes = self.part.sizes_bytes[zlib.crc32(b"%d" % number) % len(self.part.sizes_bytes)]
+        payload = (f"{number} " * size_bytes)[:size_bytes]
         send(self, self.part, "", number, payload)
 
 
@@ -287,14 +363,26 @@ class Work(Component):
     part: Part
     inbox: ClassVar[Any]  # the ports are those of the classes that `component_of` makes
     tallies: ClassVar[Any]
+    table: ClassVar[Any]
+    differences: ClassVar[Any]  # how often the table was not what the state said
 
     def work(self, message: Frozen | Mutable) -> None:
         maybe_fail(self.part)
         if self.part.keeps:
-            self.tallies.setdefault(message.trail, Tally()).add(message.number, message.payload)
+            self.keep(message)
         send(self, self.part, message.trail, message.number, message.payload)
         spoil(message)
         maybe_fail(self.part)
+
+    def keep(self, message: Frozen | Mutable) -> None:
+        tally = self.tallies.setdefault(message.trail, Tally())
+        if self.part.table == "str":
+            entry = self.table.setdefault(message.trail, Tally())
+            self.differences += entry != tally  # type: ignore[misc]
+            entry.add(message.number, message.payload)
+        elif self.part.table == "int":
+            self.table[message.number] = self.table.get(message.number, 0) + 1
+        tally.add(message.number, message.payload)
 
 
 class Loop(Work):
@@ -322,6 +410,10 @@ def handle(self: Work, message: Any) -> None:
     self.work(message)
 
 
+def handle_back(self: Work, message: Any) -> None:
+    self.work(message)
+
+
 SOURCES = {"units": SourceOfUnits, "sends": SourceOfSends}
 KINDS: dict[str, Any] = SOURCES | {"handler": Work, "loop": Loop, "batches": Batches}
 
@@ -333,23 +425,57 @@ def component_of(part: Part) -> Component:
         ports["inbox"] = Inbox(MESSAGES[part.message], capacity=part.capacity, retry=RETRY)
         if part.keeps:
             ports["tallies"] = State(dict[str, Tally])
+            ports["differences"] = State(int)
+        if part.table:
+            ports["table"] = Table(str, Tally) if part.table == "str" else Table(int, int)
+        if part.back:
+            capacity = ROOMY if part.back == "fail" else part.capacity
+            overflow: Any = part.back
+            ports["back"] = Inbox(MESSAGES[part.message], capacity=capacity, overflow=overflow, retry=RETRY)
+            ports["handle_back"] = ports["back"].handler(handle_back)
         if part.kind == "handler":
             ports["handle"] = ports["inbox"].handler(handle)
     component: Component = type(part.name, (KINDS[part.kind],), ports)(part=part)
     return component
 
 
-def system_of(parts: list[Part], folder: str) -> System:
+def system_of(parts: list[Part], folder: str, chance: random.Random) -> tuple[System, dict[str, Any]]:
+    """The system, and its components by name. How many replicas share the partitions is left to chance."""
     system = System("soak", folder=folder)
+    by: dict[str, Any] = {"": None, "key": "key", "function": key_of}
     components: dict[str, Any] = {
-        part.name: system.add(component_of(part), name=part.name, replicas=part.replicas, restart=RESTART)
+        part.name: system.add(
+            component_of(part),
+            name=part.name,
+            replicas=chance.choice((1, 2, 3, 5)) if part.partition_by else part.replicas,
+            partition_by=by[part.partition_by],
+            restart=RESTART,
+        )
         for part in parts
     }
     for part in parts:
         for way in part.ways:
             for receiver in way.receivers:
-                system.connect(getattr(components[part.name], way.name), components[receiver].inbox)
-    return system
+                system.connect(getattr(components[part.name], way.name), getattr(components[receiver], way.into))
+    return system, components
+
+
+def read(parts: list[Part], system: System, components: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What the states and the tables of each component, or of each of its partitions, answer."""
+    told: list[tuple[str, Any]] = []
+    for part in parts:
+        component = components[part.name]
+        for place in system.partitions(component) if part.partition_by else (component,):
+            if part.keeps and part.kind not in SOURCES:
+                tallies = {trail: attrs.asdict(tally) for trail, tally in place.tallies.items()}
+                told.append((f"state/{part.name}", tallies | {"differences": place.differences}))
+            if part.table == "str":
+                told.append(
+                    (f"table/{part.name}", {trail: attrs.asdict(entry) for trail, entry in place.table.items()})
+                )
+            elif part.table:
+                told.append((f"table/{part.name}", {str(number): count for number, count in place.table.items()}))
+    return told
 
 
 # Disturbances ---------------------------------------------------------------------------------------------------------
@@ -417,14 +543,14 @@ def unpark_all(parkables: list[Parkable]) -> None:
         parkable.unpark()
 
 
-def keep_states_outside() -> None:
-    """States are written one commit later than the rest of their units."""
+def keep_outside(prefix: str) -> None:
+    """Rows of this kind are written one commit later than the rest of their units."""
     commit, close = Store.commit, Store.close
     kept_back: list[tuple[str, bytes]] = []
 
     def broken(self: Store, puts: Rows, deletes: Sequence[str]) -> int:
-        now = [*kept_back, *(row for row in puts if not row[0].startswith(rows.STATES))]
-        kept_back[:] = [row for row in puts if row[0].startswith(rows.STATES)]
+        now = [*kept_back, *(row for row in puts if not row[0].startswith(prefix))]
+        kept_back[:] = [row for row in puts if row[0].startswith(prefix)]
         return commit(self, now, deletes)
 
     def close_after_all(self: Store) -> None:
@@ -435,7 +561,11 @@ def keep_states_outside() -> None:
     Store.close = close_after_all  # type: ignore[method-assign]
 
 
-DEFECTS = {"ack_early": acknowledge_early, "state_outside": keep_states_outside}
+DEFECTS: dict[str, Callable[[], None]] = {
+    "ack_early": acknowledge_early,
+    "state_outside": partial(keep_outside, rows.STATES),
+    "table_outside": partial(keep_outside, rows.TABLES),
+}
 
 
 if __name__ == "__main__":
@@ -450,5 +580,7 @@ if __name__ == "__main__":
         tell_of_commits(pause_s=0.03)
     else:
         disturb(random.Random(f"disturbances {seed} {life}"))
-    if (ended := system_of(parts, folder).run()) != "finished":
+    system, components = system_of(parts, folder, random.Random(f"replicas {seed} {life}"))
+    if (ended := system.run()) != "finished":
         sys.exit(ended)
+    Path(f"{folder}.read.json").write_text(json.dumps(read(parts, system, components)))

@@ -19,7 +19,15 @@ import attrs
 import pytest
 
 from minions.clock import Clock, Parkable, SystemClock
-from minions.errors import CommitTimeout, InboxFull, StaleComponent, StopRequested, StoreUnusable, UnitTooLarge
+from minions.errors import (
+    CommitTimeout,
+    InboxFull,
+    StaleComponent,
+    StopRequested,
+    StoreUnusable,
+    UnitTooLarge,
+    UsageError,
+)
 from minions.fence import Fence, Mode
 from minions.flow import journal as journal_module
 from minions.flow import rows
@@ -159,6 +167,111 @@ class Rig:
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+class TestAMessageThatHadBeenSetAside:
+    @staticmethod
+    def unit(life: Life, channel: Channel) -> Unit:
+        unit = life.unit((channel, 7))
+        unit.put("dead/c.in/", "5", None)
+        return unit
+
+    def test_goes_to_the_end_of_its_inbox_with_its_id_in_one_step(self, rig: Rig) -> None:
+        channel = rig.channel()
+        outside, reader = rig.life("outside"), rig.life("r", channel)
+        outside.send((channel, 1))
+        assert rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell) is None
+        sealed = rig.seal()
+        assert sealed.units == 2
+        assert sealed.keyed == {"dead/c.in/": {"5": None}}
+        assert sealed.survivors("c.in") == [(1, b"1"), (2, b"7")]
+        assert sealed.ids == {"c.in": {2: "its id"}}
+        first, again = reader.taken()
+        assert (channel.message_id(first[1]), channel.message_id(again[1])) == ("c.in-r-1", "its id")
+        reader.settle(first, again)
+        assert (channel.size, channel.ids) == (0, {})
+
+    def test_needs_no_room_and_wakes_a_reader(self, rig: Rig) -> None:
+        channel = rig.channel(capacity=1)
+        outside, reader = rig.life("outside"), rig.life("r", channel)
+        assert reader.take() == []
+        outside.send((channel, 1))
+        assert reader.rang()
+        waiting = outside.send((channel, 2))
+        assert outside.waits(waiting)
+        reader.take_numbers()
+        assert reader.take() == []
+        assert rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell) is None
+        assert reader.rang()
+        assert (channel.size, channel.most) == (2, 2)
+        reader.settle(reader.mailbox.in_hand[0])
+        assert outside.waits(waiting), "there is no room yet"
+        reader.settle(*reader.taken())
+        assert not outside.waits(waiting)
+
+    @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "fail"])
+    def test_is_not_dropped_although_its_inbox_is_full(self, rig: Rig, overflow: Any) -> None:
+        channel = rig.channel(capacity=1, overflow=overflow)
+        outside, reader = rig.life("outside"), rig.life("r", channel)
+        outside.send((channel, 1))
+        assert rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell) is None
+        assert channel.dropped == channel.refused == 0
+        assert reader.take_numbers() + reader.take_numbers() == [1, 2]
+
+    def test_that_is_dropped_later_takes_its_id_with_it(self, rig: Rig) -> None:
+        channel = rig.channel(capacity=1, overflow="drop_oldest")
+        outside = rig.life("outside")
+        rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell)
+        outside.send((channel, 1))
+        assert (channel.dropped, channel.ids) == (1, {})
+
+    def test_keeps_its_id_while_it_is_given_back(self, rig: Rig) -> None:
+        channel = rig.channel()
+        outside, reader = rig.life("outside"), rig.life("r", channel)
+        rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell)
+        rig.commit()
+        [entry] = reader.taken()
+        reader.end(failed=entry)
+        assert channel.message_id(entry[1]) == "its id"
+        assert rig.journal.attempts(entry) == 1
+
+    def test_waits_for_the_disk_as_any_other(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(journal_module, "_MOST_UNSAVED_UNITS", 1)
+        channel = rig.channel()
+        outside = rig.life("outside")
+        outside.send((channel, 1))
+        unit = self.unit(outside, channel)
+        ticket = rig.journal.redeliver(unit, "its id", outside.bell)
+        assert outside.waits(ticket)
+        assert (channel.size, channel.ids) == (1, {})
+        rig.commit()
+        assert not outside.waits(ticket)
+        assert rig.journal.redeliver(unit, "its id", outside.bell) is None
+        assert channel.ids == {2: "its id"}
+
+    def test_stays_where_it_is_where_nothing_is_written_any_more(self, rig: Rig) -> None:
+        channel = rig.channel()
+        outside = rig.life("outside")
+        rig.journal.fail(StoreUnusable("the disk is gone"))
+        with pytest.raises(StoreUnusable):
+            rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell)
+        rig.journal.close()
+        with pytest.raises(UsageError, match="about to end"):
+            rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell)
+        assert (channel.size, channel.ids) == (0, {})
+
+    def test_is_seen_as_deleted_before_it_is_on_disk(self, rig: Rig) -> None:
+        channel = rig.channel()
+        outside = rig.life("outside")
+        outside.put_rows("dead/c.in/", **{"5": b"letter", "6": b"other"})
+        being_written = rig.seal()
+        rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell)
+        outside.put_rows("dead/d.in/", **{"1": b"third"})
+        outside.put_rows("deadly/", **{"1": b"no letter"})
+        expected = {"dead/c.in/5": None, "dead/c.in/6": b"other", "dead/d.in/1": b"third"}
+        assert rig.journal.unsaved_beginning("dead/") == expected
+        rig.journal.committed(being_written)
+        assert rig.journal.unsaved_beginning("dead/") == {"dead/c.in/5": None, "dead/d.in/1": b"third"}
 
 
 class TestAUnit:
@@ -911,6 +1024,72 @@ class TestCommitting:
             with pytest.raises(StoreUnusable) as raised:
                 ask()
             assert raised.value is failure
+
+
+class TestWhatIsDoneAfterACommit:
+    def test_wakes_its_component_at_each_commit_and_keeps_it_from_being_quiet(self, rig: Rig) -> None:
+        sender, owing = rig.life("s"), rig.life("a")
+        sender.send(state=b"0")
+        rig.journal.owe(owing.fence, owing.bell)
+        assert rig.journal.quiet([], [], ["b"])
+        for state in (b"1", b"2"):
+            sender.send(state=state)
+            assert not rig.journal.quiet([], [], ["a", "b"])
+            assert not owing.rang()
+            rig.commit()
+            assert owing.rang()
+        rig.journal.pay(owing.fence)
+        assert rig.journal.quiet([], [], ["a", "b"])
+        sender.send(state=b"3")
+        rig.commit()
+        assert not owing.rang()
+
+    def test_is_announced_when_it_is_done_where_that_is_asked_for(self, rig: Rig) -> None:
+        owing, told = rig.life("a"), Counter[str]()
+        rig.journal.on_idle = lambda: told.update(["idle"])
+        rig.journal.owe(owing.fence, owing.bell)
+        rig.journal.pay(owing.fence)
+        assert told.total() == 0
+        rig.journal.watch_idle(True)
+        rig.journal.pay(owing.fence)
+        assert told.total() == 0, "it had nothing to do"
+        rig.journal.owe(owing.fence, owing.bell)
+        rig.journal.pay(owing.fence)
+        assert told.total() == 1
+
+    def test_is_owed_by_a_life_that_has_failed_until_there_is_another(self, rig: Rig) -> None:
+        first = rig.life("a")
+        rig.journal.owe(first.fence, first.bell)
+        rig.journal.end_life(first.mailbox, first.fence)
+        with pytest.raises(StaleComponent):
+            rig.journal.owe(first.fence, first.bell)
+        rig.journal.pay(first.fence)
+        assert not rig.journal.quiet([], [], ["a"]), "the supervisor has not heard of it"
+        second = rig.life("a", epoch=2)
+        assert rig.journal.quiet([], [], ["a"])
+        rig.journal.owe(second.fence, second.bell)
+        rig.journal.pay(first.fence)
+        assert not rig.journal.quiet([], [], ["a"]), "one life cannot pay for another"
+
+    def test_may_be_owed_before_a_life_reads_its_inboxes(self, rig: Rig) -> None:
+        life = rig.life("a")
+        rig.journal.owe(life.fence, life.bell)
+        rig.journal.attach(life.mailbox, life.fence)
+        assert not rig.journal.quiet([], [], ["a"])
+
+    def test_follows_the_epoch_with_which_everything_so_far_is_on_disk(self, rig: Rig) -> None:
+        sender, journal = rig.life("s"), rig.journal
+        assert (journal.last_epoch(), journal.durable_epoch) == (0, 0)
+        sender.send(state=b"1")
+        assert (journal.last_epoch(), journal.durable_epoch) == (1, 0)
+        sealed = rig.seal()
+        assert (journal.last_epoch(), journal.durable_epoch) == (1, 0)
+        sender.send(state=b"2")
+        assert (journal.last_epoch(), journal.durable_epoch) == (2, 0)
+        journal.committed(sealed)
+        assert (journal.last_epoch(), journal.durable_epoch) == (2, 1)
+        rig.commit()
+        assert (journal.last_epoch(), journal.durable_epoch) == (2, 2)
 
 
 # ------------------------------------------------------------------ the simulation

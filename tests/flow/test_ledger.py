@@ -18,6 +18,7 @@ from minions.flow.ledger import Change, Ledger, Recovered
 
 NAMES = ("a.in", "b.in")
 TYPES = dict.fromkeys(NAMES, "int")
+RUN = "run"
 
 
 class Rows(dict[str, bytes]):
@@ -40,12 +41,15 @@ class Commits(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = Rows()
-        self.ledger = Ledger(TYPES)
+        self.ledger = Ledger(TYPES, RUN)
         self.channels = {name: Channel(name, number, codec=codec_of(int)) for number, name in enumerate(NAMES)}
         self.epoch = Epoch(1)
         self.open: dict[str, list[int]] = {name: [] for name in NAMES}  # what is not settled now
         self.on_disk: dict[str, list[int]] = {name: [] for name in NAMES}  # what was not settled at the last commit
         self.used: dict[str, int] = dict.fromkeys(NAMES, 0)  # the highest number that ever was on disk
+        self.ids: dict[str, dict[int, str]] = {
+            name: {} for name in NAMES
+        }  # of what has an id of its own, settled or not
         self.states: dict[str, dict[str, bytes]] = {}
         self.states_on_disk: dict[str, dict[str, bytes]] = {}
 
@@ -57,11 +61,19 @@ class Commits(RuleBasedStateMachine):
             self.epoch.sent(channel, number, str(number).encode())
             self.open[name].append(number)
 
+    @rule(name=st.sampled_from(NAMES))
+    def send_once_more(self, name: str) -> None:
+        """A message that had been set aside."""
+        channel = self.channels[name]
+        number = channel.next_sequence
+        channel.ids[number] = self.ids[name][number] = f"the id of {number}"
+        self.send(name, 1)
+
     @rule(name=st.sampled_from(NAMES), which=st.integers(0, 9), count=st.integers(1, 4))
     def settle(self, name: str, which: int, count: int) -> None:
         channel, waiting = self.channels[name], self.open[name]
         for _ in range(min(count, len(waiting))):
-            channel.acks.add(waiting.pop(which % len(waiting)))
+            channel.settle_locked(waiting.pop(which % len(waiting)), 0.0, [])
             self.epoch.settled(channel)
 
     @rule(component=st.sampled_from("xy"), state=st.sampled_from("st"), value=st.binary(max_size=3))
@@ -87,13 +99,15 @@ class Commits(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """What was not committed is gone."""
-        self.ledger = Ledger(TYPES)
+        self.ledger = Ledger(TYPES, RUN)
         recovered = self.ledger.recover(self.store)
         for number, name in enumerate(NAMES):
             self.channels[name] = Channel(name, number, codec=codec_of(int))
             if name in recovered.channels:
                 left = recovered.channels[name]
-                self.channels[name].restore(left.next_sequence, left.ack_set(), left.waiting)
+                self.channels[name].restore(left.next_sequence, left.ack_set(), left.waiting, left.eras, left.ids)
+            given_out = self.channels[name].next_sequence
+            self.ids[name] = {number: kept for number, kept in self.ids[name].items() if number < given_out}
         self.open = {name: list(numbers) for name, numbers in self.on_disk.items()}
         self.states = {component: dict(states) for component, states in recovered.states.items()}
         self.epoch = Epoch(1)
@@ -110,6 +124,12 @@ class Commits(RuleBasedStateMachine):
             assert left.waiting == [(number, str(number).encode()) for number in self.on_disk[name]]
             assert left.next_sequence == self.used[name] + 1
             assert left.types == (frozenset({"int"}) if left.waiting else frozenset())
+            ids = self.ids[name]
+            assert left.ids == {number: ids[number] for number in self.on_disk[name] if number in ids}
+            without_ids = [number for number in self.on_disk[name] if number not in ids]
+            assert [run for first, run in left.eras if without_ids and first <= without_ids[0]] == [RUN] * bool(
+                without_ids
+            )
 
     @invariant()
     def no_row_is_kept_for_nothing(self) -> None:
@@ -154,6 +174,33 @@ def test_messages_are_split_into_rows_of_about_a_megabyte(sizes: list[int], expe
     assert [rows.channel_key("a.in", numbers[0]) for numbers in expected] == [
         key for key, _ in change.puts if key.startswith(rows.CHANNELS)
     ]
+
+
+@pytest.mark.parametrize(
+    ("with_ids", "expected"),
+    [
+        ((), [[1, 2, 3, 4, 5]]),
+        ((1,), [[1], [2, 3, 4, 5]]),
+        ((3,), [[1, 2], [3], [4, 5]]),
+        ((3, 4), [[1, 2], [3], [4], [5]]),
+        ((5,), [[1, 2, 3, 4], [5]]),
+    ],
+)
+def test_a_message_with_an_id_of_its_own_is_in_a_row_of_its_own(
+    with_ids: tuple[int, ...], expected: list[list[int]]
+) -> None:
+    channel, epoch = Channel("a.in", 0, codec=codec_of(int)), Epoch(1)
+    for number in range(1, 6):
+        if number in with_ids:
+            channel.ids[number] = f"={number}"
+        epoch.sent(channel, channel.deliver_locked(0, b"", []), b"0")
+    store = Rows()
+    change = Ledger(TYPES, RUN).change(epoch.seal())
+    store.apply(change)
+    assert message_rows(change) == expected
+    left = Ledger(TYPES).recover(store).channels["a.in"]
+    assert left.ids == {number: f"={number}" for number in with_ids}
+    assert {run for _, run in left.eras} == {RUN}
 
 
 def test_a_row_goes_when_its_last_message_is_settled_whatever_the_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -33,6 +34,26 @@ def test_the_last_number_written_is_read_in_the_same_boot(tmp_path: Path) -> Non
     assert (tmp_path / "mark").stat().st_size == 28
 
 
+def test_whether_commits_are_at_risk_is_read_and_lasts_as_soon_as_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting: list[tuple[int, bool]] = []
+
+    def note(descriptor: int) -> None:
+        found = Mark(tmp_path)
+        lasting.append((found.commit_number, found.at_risk))
+
+    monkeypatch.setattr(os, "fsync", note)
+    mark = Mark(tmp_path)
+    mark.open()
+    for number, at_risk in ((1, True), (2, True), (3, False), (4, False), (5, True)):
+        mark.write(number, at_risk=at_risk)
+        found = Mark(tmp_path)
+        assert (found.commit_number, found.at_risk) == (number, at_risk)
+    mark.close()
+    assert lasting == [(1, True), (3, False), (5, True)]
+
+
 def test_reading_creates_nothing(tmp_path: Path) -> None:
     Mark(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -49,6 +70,20 @@ def test_a_machine_that_tells_no_boot_never_says_the_same(tmp_path: Path, monkey
     monkeypatch.setattr(mark_module, "_BOOT_ID_FILE", tmp_path / "none")
     write(tmp_path, 5)
     assert read(tmp_path) == (5, False)
+
+
+def test_a_boot_that_cannot_be_asked_for_just_now_does_not_pass_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 5)
+
+    class Busy:
+        def read_text(self) -> str:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(mark_module, "_BOOT_ID_FILE", Busy())
+    with pytest.raises(OSError, match="Too many open files"):
+        Mark(tmp_path)
 
 
 def test_every_truncation_and_every_flipped_byte_counts_as_no_mark(tmp_path: Path) -> None:

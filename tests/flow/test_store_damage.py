@@ -233,6 +233,46 @@ def test_after_a_power_loss_the_store_opens_and_tells_what_is_lost_until_the_nex
         assert (store.commit_number, store.commits_lost) == (2, 0)
 
 
+@pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+@pytest.mark.parametrize("ended", ["killed", "closed", "closed beside a reader"])
+def test_after_the_machine_went_down_a_store_that_was_in_use_says_that_something_may_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: str, ended: str
+) -> None:
+    script = """if True:
+        import os, signal, sqlite3, sys
+        from pathlib import Path
+        from minions.flow import plain_cache
+        from minions.flow.store import Store
+        plain_cache.BUSY_TIMEOUT_S = 0.01
+        folder, synchronous, ended = sys.argv[1:]
+        store = Store.open(Path(folder), synchronous=synchronous)
+        store.commit([("state/a", b"1")], [])
+        if "reader" in ended:
+            reader = sqlite3.connect(Path(folder, "cache.db"), isolation_level=None)
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM Cache").fetchall()
+            store.commit([("state/a", b"1")], [])
+        if ended != "killed":
+            store.close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    folder = tmp_path / "state"
+    subprocess.run([sys.executable, "-c", script, str(folder), synchronous, ended], check=False)
+    with closing(Store.open(folder)) as store:
+        assert not store.perhaps_lost, "the machine has been up since"
+    subprocess.run([sys.executable, "-c", script, str(folder), synchronous, ended], check=False)
+
+    (tmp_path / "boot_id").write_text("01234567-89ab-cdef-0123-456789abcdef\n")
+    monkeypatch.setattr(mark_module, "_BOOT_ID_FILE", tmp_path / "boot_id")
+    for _ in range(2):
+        with closing(Store.open(folder)) as store:
+            assert (store.commits_lost, store.perhaps_lost) == (0, synchronous == "NORMAL" and ended != "closed")
+    with closing(Store.open(folder)) as store:
+        store.commit([], [])
+    with closing(Store.open(folder)) as store:
+        assert not store.perhaps_lost
+
+
 def test_a_power_loss_does_not_explain_a_database_that_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mark_module, "_BOOT_ID_FILE", folder / "none")
     (folder / "cache.db").unlink()

@@ -209,7 +209,7 @@ class TestAClassIsRefused:
         assert "'log' is a name of the runtime" in problem(lambda: type("Mixed", (Logging, Component), {}))
 
     def test_when_every_name_of_the_runtime_is_on_component_or_kept_free(self) -> None:
-        free = {"after_commit", "blocking", "submit"}
+        free = {"blocking", "submit"}
         public = {name for name in vars(Component) if not name.startswith("_")}
         assert public - set(HOOKS) == set(FRAMEWORK_NAMES) - free
 
@@ -652,6 +652,7 @@ class TestABlueprint:
             (lambda it: it.sleep(1), "sleep()"),
             (lambda it: it.unit(), "unit()"),
             (lambda it: it.commit(), "commit()"),
+            (lambda it: it.after_commit(print), "after_commit()"),
             (lambda it: it.out.send(Reading(1.0)), "out.send()"),
             (lambda it: it.readings.receive(), "readings.receive()"),
             (lambda it: list(it.readings), "readings.__iter__()"),

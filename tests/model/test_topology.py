@@ -200,8 +200,9 @@ class TestProblems:
             ),
             "counter: replicas=0 must be a whole number from 1 up",
             (
-                "counters: replicas=3, but it has state (total) and replicas do not share state: keep the state in a component "
-                "of its own that the replicas send to"
+                "counters: replicas=3, but it has state (total) and replicas do not share state: give each the messages and the "
+                "state of its own keys, system.add(..., partition_by=...), or keep the state in a component of its own that the "
+                "replicas send to"
             ),
             "s.outbox to a.inbox is connected twice, each message would arrive twice: remove one connect(...)",
             "alarms.outbox to b.inbox: the outbox sends Alarm, the inbox carries Reading: connect ports of one type",

@@ -72,12 +72,55 @@ TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [
         ],
     ),
     (
+        evolve(FAILED, where="after_commit", message_id="c.in-7"),
+        [("s.c", "ERROR", "failed in after_commit at message c.in-7: ValueError: bad\nTraceback:\n  bad")],
+    ),
+    (
+        events.AfterCommitFailed("c", 1, "ValueError: bad", "Traceback:\n  bad\n", "c.in-7"),
+        [
+            (
+                "s.c",
+                "ERROR",
+                (
+                    "what after_commit() was handed at message c.in-7 failed in a life that had failed before: "
+                    "ValueError: bad\nTraceback:\n  bad"
+                ),
+            )
+        ],
+    ),
+    (
+        events.AfterCommitFailed("c", 1, "ValueError: bad", "Traceback:\n  bad\n", ""),
+        [
+            (
+                "s.c",
+                "ERROR",
+                "what after_commit() was handed failed in a life that had failed before: ValueError: bad\nTraceback:\n  bad",
+            )
+        ],
+    ),
+    (
+        events.AfterCommitDropped("c", 1, 1),
+        [("s.c", "WARNING", "1 function of after_commit() was not called: the component had to end first")],
+    ),
+    (
+        events.AfterCommitDropped("c", 1, 1200),
+        [("s.c", "WARNING", "1,200 functions of after_commit() were not called: the component had to end first")],
+    ),
+    (
         events.MessageSetAside("c", "c.in-7", 3, "ValueError: bad", True),
         [("s.c", "ERROR", "message c.in-7 failed 3 times and was set aside as a dead letter: ValueError: bad")],
     ),
     (
         events.MessageSetAside("c", "c.in-7", 1, "ValueError: bad", False),
         [("s.c", "ERROR", "message c.in-7 failed 1 time and was dropped: ValueError: bad")],
+    ),
+    (
+        events.MessageOutlivedProcess("c", "c.in-7", 1),
+        [("s.c", "INFO", "message c.in-7 was in work when the process died; it is tried again")],
+    ),
+    (
+        events.MessageOutlivedProcess("c", "c.in-7", 2),
+        [("s.c", "WARNING", "message c.in-7 was in work when the process died, 2 times in a row; it is tried again")],
     ),
     (events.GaveUp("c", 6, 60.0), [("s.c", "CRITICAL", "failed 6 times within 60 s, the system stops")]),
     (
@@ -112,6 +155,13 @@ def test_each_event_is_logged(
 def test_every_kind_of_event_is_in_the_table() -> None:
     kinds = {getattr(events, name) for name in events.__all__} - {events.Event}
     assert {type(event) for event, _ in TABLE} == kinds
+
+
+def test_commits_that_are_perhaps_lost_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    log_event(logging.getLogger("s"), evolve(OPENED, perhaps_lost=True))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("the machine went down while F was in use: the last commits may be lost")
 
 
 def test_commits_lost_with_the_power_are_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -85,6 +87,16 @@ class Child:
             said.append(read)
         raise AssertionError(f"it never said {line!r}: {said} {self.end().stderr}")
 
+    def wait_for_error(self, text: str) -> None:
+        """Blocks until there was a line with this on its standard error."""
+        assert self.process.stderr is not None
+        said: list[str] = []
+        for read in self.process.stderr:
+            if text in read:
+                return
+            said.append(read)
+        raise AssertionError(f"it never complained of {text!r}: {said} {self.end()}")
+
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -117,6 +129,49 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     yield begin
     for child in children:
         child.close()
+
+
+class SmallDisk:
+    """A file system in memory that is full soon.
+
+    Attributes:
+        path: where it is mounted; everybody may write there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fill(self, leaving_bytes: int = 0) -> None:
+        """Leaves so much room, or (nearly) none."""
+        figures = os.statvfs(self.path)
+        try:
+            (self.path / "filler").write_bytes(bytes(max(0, figures.f_bavail * figures.f_frsize - leaving_bytes)))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # somebody else has written meanwhile: as much as there was is filled
+                raise
+
+    def make_room(self, size: str = "32m") -> None:
+        """Removes what `fill` has put there, and makes it larger."""
+        (self.path / "filler").unlink(missing_ok=True)
+        self.remount(f"size={size}")
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[SmallDisk]:
+    with tempfile.TemporaryDirectory(prefix="minions-small-disk-") as point:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "none", point], capture_output=True, check=False
+        )
+        if mounted.returncode != 0:
+            pytest.skip("no permission to mount a small file system")
+        try:
+            yield SmallDisk(Path(point))
+        finally:
+            # lazily: a script that a failed test has left may be in there
+            subprocess.run(["umount", "--lazy", point], check=True)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 
 from bench.busy import busy_thread
-from bench.contender import Options, load
+from bench.contender import Contestant, Options, load
 
 _BENCHMARKS = Path(__file__).resolve().parent.parent
 _CHECKOUT = _BENCHMARKS.parent.parent
@@ -27,29 +27,38 @@ class RunFailed(Exception):
     """A run ended without figures; the text says why, with the end of what the child printed."""
 
 
+class TookTooLong(RunFailed):
+    """A run was ended at its timeout."""
+
+
 @attrs.frozen
 class Request:
     target: str
     size: int
     folder: str
     capacity: int = 1_000
+    pairs: int = 1
+    size_bytes: int = 100
     busy: bool = False
     warm_up_size: int = 0
+    pilot_s: float = 0.0  # above 0: not one run of `size`, but ever larger ones until one takes so long
     timeout_s: float = 60.0
 
 
-def in_child(request: Request, *, killed: bool = False) -> dict[str, float]:
+def in_child(request: Request, *, killed: bool = False, python: str = sys.executable) -> dict[str, float]:
     """The figures of one run. Blocks until the child has ended, at most `timeout_s` and a little.
 
     Args:
         killed: the run is expected to end its own process with SIGKILL once it has left its figures.
+        python: the interpreter that runs it.
 
     Raises:
-        RunFailed: the run raised, ended early or took too long; then with the stacks of its threads.
+        RunFailed: the run raised or ended early.
+        TookTooLong: it did not end in time; with the stacks of its threads.
     """
     folder = Path(request.folder)
     answer, printed = folder / "answer.json", folder / "printed.txt"
-    command = [sys.executable, "-m", "bench.child", json.dumps(attrs.asdict(request))]
+    command = [python, "-m", "bench.child", json.dumps(attrs.asdict(request))]
     with printed.open("wb") as output:
         try:
             code = subprocess.run(
@@ -64,8 +73,10 @@ def in_child(request: Request, *, killed: bool = False) -> dict[str, float]:
             code = -signal.SIGKILL
     expected = -signal.SIGKILL if killed else 0
     if code != expected or not answer.exists():
-        tail = printed.read_text(errors="replace").strip().splitlines()[-40:]
-        raise RunFailed("\n".join([_meaning(code), *tail]))
+        lines = printed.read_text(errors="replace").strip().splitlines()
+        if code == -signal.SIGKILL or any(line.startswith("Timeout (") for line in lines):  # as faulthandler prints it
+            raise TookTooLong("\n".join([f"did not end within {request.timeout_s:g} s", *lines[-40:]]))
+        raise RunFailed("\n".join([_meaning(code), *lines[-40:]]))
     figures: dict[str, float] = json.loads(answer.read_text())
     return figures
 
@@ -91,10 +102,28 @@ def _run(request: Request) -> dict[str, float]:
     contestant = load(request.target)
     folder = Path(request.folder)
     with busy_thread(request.busy):
+        if request.pilot_s:
+            return _pilot(contestant, request)
         if request.warm_up_size:
-            contestant(request.warm_up_size, Options(_fresh(folder / "warm-up"), request.capacity))
-        result = contestant(request.size, Options(_fresh(folder / "measured"), request.capacity))
+            contestant(request.warm_up_size, _options(request, folder / "warm-up"))
+        result = contestant(request.size, _options(request, folder / "measured"))
     return result if isinstance(result, dict) else {"seconds": result}
+
+
+def _pilot(contestant: Contestant, request: Request) -> dict[str, float]:
+    """About how many messages a second, to choose the size of the real runs; every size starts from nothing."""
+    size = request.size
+    while True:
+        seconds = contestant(size, _options(request, Path(request.folder, f"pilot-{size}")))
+        if isinstance(seconds, dict):
+            raise RunFailed(f"{request.target} brings several figures: there is nothing to pilot")
+        if seconds >= request.pilot_s:
+            return {"messages_per_s": size / seconds}
+        size *= 2 if seconds > request.pilot_s / 4 else 8
+
+
+def _options(request: Request, folder: Path) -> Options:
+    return Options(_fresh(folder), request.capacity, request.pairs, request.size_bytes)
 
 
 def _fresh(folder: Path) -> Path:

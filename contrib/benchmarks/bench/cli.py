@@ -1,4 +1,4 @@
-"""What the two benchmarks share at the command line: arguments, progress, output files, exit codes."""
+"""What the benchmarks share at the command line: arguments, progress, output files, exit codes."""
 
 import argparse
 import csv
@@ -18,7 +18,7 @@ import attrs
 
 from bench import disk
 from bench.child import RunFailed
-from bench.samples import Sample, Spread, in_turns
+from bench.samples import Sample, Spread
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 EXIT_CODES = """exit codes:
@@ -29,13 +29,13 @@ EXIT_CODES = """exit codes:
 """
 
 
-def parser(description: str, examples: str) -> argparse.ArgumentParser:
+def parser(description: str, examples: str, rounds: int = 7, timeout_s: int = 60) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=description,
         epilog=f"examples:\n{examples}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--rounds", type=_positive, metavar="N", help="how often each is run (default: 7)")
+    made.add_argument("--rounds", type=_positive, metavar="N", help=f"how often each is run (default: {rounds})")
     made.add_argument(
         "--seed", type=int, default=1, metavar="N", help="of the random order within a round (default: 1)"
     )
@@ -44,7 +44,9 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--quick", action="store_true", help="one short round, to see that everything works; no figures to quote"
     )
-    made.add_argument("--timeout", type=_positive, default=60, metavar="SECONDS", help="for one run (default: 60)")
+    made.add_argument(
+        "--timeout", type=_positive, default=timeout_s, metavar="SECONDS", help=f"for one run (default: {timeout_s})"
+    )
     made.add_argument(
         "--folder", type=Path, metavar="DIR", help="where runs write (default: a temporary folder on a disk)"
     )
@@ -110,17 +112,17 @@ class Measured:
 
 
 def measure(
-    names: Sequence[str],
-    rounds: int,
-    seed: int,
+    turns: Iterable[tuple[int, int, str]],
     run: Callable[[str], Mapping[str, float]],
     describe: Callable[[Sample], str],
 ) -> Measured:
-    """Runs all names in turns, with progress on stderr. Who fails once is not run again. Ctrl-C ends it early."""
+    """Runs all turns (round, position, name), with progress on stderr. Who fails once is not run again. Ctrl-C ends it early."""
     measured = Measured()
-    progress = Progress(rounds * len(names))
+    turns = list(turns)
+    rounds = max((round_number for round_number, _, _ in turns), default=0)
+    progress = Progress(len(turns))
     try:
-        for round_number, position, name in in_turns(names, rounds, seed):
+        for round_number, position, name in turns:
             if name in measured.problems:
                 progress.step("")
                 continue

@@ -1,6 +1,7 @@
 """The message that every contender carries, and the proof that all of them arrived."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import cycle, islice
 
 import attrs
@@ -12,7 +13,7 @@ class WrongResult(AssertionError):
 
 @attrs.frozen
 class Reading:
-    """About 100 bytes as JSON."""
+    """About 100 bytes as JSON; larger messages have a longer text."""
 
     sensor: str
     celsius: float
@@ -45,24 +46,37 @@ class Tally:
         check(messages, self.count, self.total)
 
 
+_SAMPLES = 1_000
+_SHORTEST_BYTES = 100
+_LONG_TEXTS = 16  # shared by the samples of one size: 1,000 texts of 100 KB would be memory that nobody asked for
+
+
 # Made beforehand and used in turn: what is measured is carrying a message, not constructing one.
-# Quarters of a degree are exact in binary, so a sum does not depend on the order of its terms.
-_SAMPLES = [
-    Reading(
-        f"greenhouse-{number % 4}/north/bench-{number % 50:02}/shelf-{number % 3}/thermometer-{number:04}",
-        (number + 1) / 4,  # never nothing: a loss shows in the sum
-        number,
-    )
-    for number in range(1_000)
-]
+@cache
+def _samples(size_bytes: int) -> list[Reading]:
+    if size_bytes <= _SHORTEST_BYTES:
+        texts = [
+            f"greenhouse-{number % 4}/north/bench-{number % 50:02}/shelf-{number % 3}/thermometer-{number:04}"
+            for number in range(_SAMPLES)
+        ]
+    else:
+        words = "the quick brown fox jumps over the lazy dog "
+        length = size_bytes - 45  # what the rest of the message takes as JSON
+        texts = [(f"log-{number:02} " + words * (length // len(words) + 1))[:length] for number in range(_LONG_TEXTS)]
+    return [Reading(text, _celsius(number), number) for number, text in zip(range(_SAMPLES), cycle(texts))]
 
 
-def stream(messages: int) -> Iterator[Reading]:
-    return islice(cycle(_SAMPLES), messages)
+def _celsius(number: int) -> float:
+    """Quarters are exact in binary, so a sum does not depend on the order of its terms; never 0: a loss shows."""
+    return (number % _SAMPLES + 1) / 4
+
+
+def stream(messages: int, size_bytes: int = _SHORTEST_BYTES) -> Iterator[Reading]:
+    return islice(cycle(_samples(size_bytes)), messages)
 
 
 def check(messages: int, count: int, total: float) -> None:
     """Raises: WrongResult: when count and total are not those of `stream(messages)`."""
-    expected = sum(reading.celsius for reading in stream(messages))
+    expected = sum(map(_celsius, range(messages)))
     if (count, total) != (messages, expected):
         raise WrongResult(f"{messages} messages with the sum {expected} were sent, {count} with {total} arrived")

@@ -46,6 +46,15 @@ def in_turns(names: Sequence[str], rounds: int, seed: int) -> Iterator[tuple[int
             yield round_number, position, name
 
 
+def in_turns_by_block(blocks: Sequence[Sequence[str]], rounds: int, seed: int) -> Iterator[tuple[int, int, str]]:
+    """As `in_turns`, but the names of a block, which are compared with one another, stay together in every round."""
+    shuffler = random.Random(seed)
+    for round_number in range(1, rounds + 1):
+        order = [name for block in shuffler.sample(blocks, len(blocks)) for name in shuffler.sample(block, len(block))]
+        for position, name in enumerate(order, start=1):
+            yield round_number, position, name
+
+
 def values(samples: Sequence[Sample], name: str, value: Callable[[Sample], float]) -> dict[int, float]:
     """Value by round of the runs of `name` that went well."""
     return {sample.round_number: value(sample) for sample in samples if sample.name == name and not sample.problem}

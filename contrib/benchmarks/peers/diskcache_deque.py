@@ -14,7 +14,7 @@ def append_popleft(messages: int, options: Options) -> float:
     def take() -> None:
         tally.add(deque.popleft())
 
-    seconds = time_in_turns(messages, options.capacity, deque.append, take)
+    seconds = time_in_turns(messages, options, deque.append, take)
     waiting = len(deque)
     deque.cache.close()
     check(messages, tally.count - waiting, tally.total)

@@ -31,7 +31,7 @@ def _carry(messages: int, options: Options, fsync: bool | None) -> float:
     def take() -> None:
         huey.execute(huey.dequeue())
 
-    seconds = time_in_turns(messages, options.capacity, enqueue, take)
+    seconds = time_in_turns(messages, options, enqueue, take)
     waiting = huey.pending_count()
     huey.storage.close()
     check(messages, tally.count - waiting, tally.total)

@@ -9,7 +9,9 @@ import threading
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import attrs
 
 from bench.contender import Options
 from bench.message import Reading, Summary, Tally, WrongResult, check, stream
@@ -23,11 +25,12 @@ _noted: list[Summary] = []
 
 class Source(Component):
     messages: int
+    size_bytes: int = 100
     readings = Outbox(Reading)
 
     def run(self) -> None:
         _gate.wait()
-        for reading in stream(self.messages):
+        for reading in stream(self.messages, self.size_bytes):
             self.readings.send(reading)
 
 
@@ -93,26 +96,30 @@ def _kinds(capacity: int) -> Kinds:
 
 def volatile(messages: int, options: Options) -> float:
     """Outbox, channel, mailbox, handler; nothing durable."""
+    each = messages // options.pairs
     system = System("benchmark", folder=options.folder)
-    _add_pair(system, "", messages, _kinds(options.capacity).volatile())
+    for number in range(options.pairs):
+        _add_pair(system, number, each, options, _kinds(options.capacity).volatile())
     _tallies.clear()
     seconds = _timed(system)
-    for tally in _tallies or [Tally()]:
-        tally.check(messages)
+    if len(_tallies) != options.pairs:
+        raise WrongResult(f"{options.pairs} components were to leave a tally, {len(_tallies)} did")
+    for tally in _tallies:
+        tally.check(each)
     return seconds
 
 
 def normal(messages: int, options: Options) -> float:
-    return _pairs(1, messages, options, "NORMAL")
+    return _pairs(messages, options, "NORMAL")
 
 
 def full(messages: int, options: Options) -> float:
-    return _pairs(1, messages, options, "FULL")
+    return _pairs(messages, options, "FULL")
 
 
 def eight_pairs(messages: int, options: Options) -> float:
     """16 components: eight sources with a sink each."""
-    return _pairs(8, messages, options, "NORMAL")
+    return _pairs(messages, attrs.evolve(options, pairs=8), "NORMAL")
 
 
 def chain(messages: int, options: Options) -> float:
@@ -121,7 +128,7 @@ def chain(messages: int, options: Options) -> float:
     def build(to_send: int) -> System:
         kinds = _kinds(options.capacity)
         system = _durable_system(options.folder, "NORMAL")
-        source = system.add(Source(messages=to_send), name="source")
+        source = system.add(Source(messages=to_send, size_bytes=options.size_bytes), name="source")
         outgoing = source.readings
         for number in range(14):
             relay = system.add(kinds.relay(), name=f"relay-{number:02}")
@@ -137,28 +144,28 @@ def chain(messages: int, options: Options) -> float:
     return seconds
 
 
-def _pairs(pairs: int, messages: int, options: Options, synchronous: str) -> float:
-    each = messages // pairs
+def _pairs(messages: int, options: Options, synchronous: Literal["NORMAL", "FULL"]) -> float:
+    each = messages // options.pairs
 
     def build(to_send: int) -> System:
         system = _durable_system(options.folder, synchronous)
-        for number in range(pairs):
-            _add_pair(system, f"-{number}", to_send, _kinds(options.capacity).durable())
+        for number in range(options.pairs):
+            _add_pair(system, number, to_send, options, _kinds(options.capacity).durable())
         return system
 
     seconds = _timed(build(each))
-    for summary in _second_life(build(0), pairs):
+    for summary in _second_life(build(0), options.pairs):
         check(each, summary.count, summary.total)
     return seconds
 
 
-def _durable_system(folder: Path, synchronous: str) -> System:
+def _durable_system(folder: Path, synchronous: Literal["NORMAL", "FULL"]) -> System:
     return System("benchmark", folder=folder, synchronous=synchronous)
 
 
-def _add_pair(system: System, suffix: str, messages: int, sink: Any) -> None:
-    source = system.add(Source(messages=messages), name=f"source{suffix}")
-    sink = system.add(sink, name=f"sink{suffix}")
+def _add_pair(system: System, number: int, messages: int, options: Options, sink: Any) -> None:
+    source = system.add(Source(messages=messages, size_bytes=options.size_bytes), name=f"source-{number}")
+    sink = system.add(sink, name=f"sink-{number}")
     system.connect(source.readings, sink.readings)
 
 

@@ -16,7 +16,7 @@ def ack_queue(messages: int, options: Options) -> float:
         tally.add(item["data"])
         queue.ack(id=item["pqid"])
 
-    seconds = time_in_turns(messages, options.capacity, queue.put, take)
+    seconds = time_in_turns(messages, options, queue.put, take)
     acknowledged = queue.acked_count()
     queue.close()
     tally.check(messages)

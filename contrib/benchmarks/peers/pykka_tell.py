@@ -1,12 +1,13 @@
-"""pykka: one actor on its own thread, told every message. Its mailbox is unbounded."""
+"""pykka: actors, each on its own thread, told every message. Their mailboxes are unbounded."""
 
-from time import perf_counter
+from functools import partial
 from typing import Any
 
 import pykka
 
 from bench.contender import Options
-from bench.message import Tally, stream
+from bench.message import Tally, WrongResult, stream
+from bench.pair import time_threads
 
 _REPORT = object()
 
@@ -24,15 +25,22 @@ class Sink(pykka.ThreadingActor):
 
 
 def tell(messages: int, options: Options) -> float:
-    sink = Sink.start()
-    try:
-        start = perf_counter()
-        for reading in stream(messages):
+    """For each pair an actor and a thread that tells it; the last question is answered after all that was told before."""
+    each = messages // options.pairs
+    sinks = [Sink.start() for _ in range(options.pairs)]
+    tallies: list[Any] = []
+
+    def produce(sink: pykka.ActorRef[Sink]) -> None:
+        for reading in stream(each, options.size_bytes):
             sink.tell(reading)
-        tally = sink.ask(_REPORT)  # answered after all that was told before
-        seconds = perf_counter() - start
+        tallies.append(sink.ask(_REPORT))
+
+    try:
+        seconds = time_threads([partial(produce, sink) for sink in sinks])
     finally:
-        sink.stop()
-    assert isinstance(tally, Tally)
-    tally.check(messages)
+        pykka.ActorRegistry.stop_all()
+    if len(tallies) != options.pairs:
+        raise WrongResult(f"{options.pairs} actors were asked, {len(tallies)} answered")
+    for tally in tallies:
+        tally.check(each)
     return seconds

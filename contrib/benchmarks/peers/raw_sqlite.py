@@ -45,7 +45,7 @@ def _carry(messages: int, options: Options, synchronous: str) -> float:
             connection.execute("DELETE FROM message WHERE id = ?", (number,))
             connection.execute("COMMIT")
 
-        seconds = time_in_turns(messages, options.capacity, put, take)
+        seconds = time_in_turns(messages, options, put, take)
         count, total = connection.execute("SELECT count, total FROM summary").fetchone()
         (waiting,) = connection.execute("SELECT count(*) FROM message").fetchone()
     check(messages, count - waiting, total)

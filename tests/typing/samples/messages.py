@@ -34,6 +34,10 @@ class Thermometer(Component):
             with self.unit():
                 self.numbers.send(1)
         self.commit(timeout_s=2.0)
+        self.after_commit(self.commit)
+        self.after_commit(lambda: self.numbers.send(1))
+        self.after_commit(self.numbers.send)  # E: mypy pyright
+        self.after_commit(self.sleep(1.0))  # E: mypy pyright
         self.log.info("done %s", self.message_id)
 
 

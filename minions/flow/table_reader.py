@@ -1,0 +1,111 @@
+"""Reads single rows and ranges of rows from the database of a running store, or of one that nobody runs.
+
+One read-only connection for a whole system, made when it is first needed, because descriptors are few. Any thread may call it;
+the lock guards the connection. No transaction is left open, so that the write-ahead log can always be emptied.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from minions.errors import StoreDamaged, UsageError
+from minions.flow.plain_cache import BUSY_TIMEOUT_S, DATABASE_FILE
+from minions.flow.seal import unseal
+from minions.flow.store import has_store
+from minions.flow.trouble import REMEDY, opening_failure
+
+__all__ = ["TableReader"]
+
+_ROW = "SELECT value FROM Cache WHERE key = ? AND raw = 1"
+_THERE = "SELECT 1 FROM Cache WHERE key = ? AND raw = 1"
+_RANGE = "SELECT CAST(key AS BLOB), value FROM Cache WHERE key {} ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+_FROM, _AFTER = _RANGE.format(">="), _RANGE.format(">")
+_COUNT = "SELECT COUNT(*) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
+
+
+class TableReader:
+    """Rows as of the last commit. Blocks for as long as the disk takes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._database = folder.absolute() / DATABASE_FILE
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None  # guarded by the lock
+        self._closed = False  # guarded by the lock
+
+    def row(self, key: str) -> bytes | None:
+        """The body of a row, or None where there is none.
+
+        Raises:
+            StoreDamaged: the row is not what was written.
+            StoreError: the database cannot be read.
+        """
+        found = self._all(_ROW, key)
+        return self._unsealed(key.encode(), found[0][0]) if found else None
+
+    def rows(self, first: str, end: str, most: int, *, after: bool = False) -> list[tuple[str, bytes]]:
+        """Key and body of the rows from `first` (or after it) up to but not including `end`, in order, `most` at most."""
+        found = self._all(_AFTER if after else _FROM, first, end, most)
+        return [(key.decode(), self._unsealed(key, value)) for key, value in found]
+
+    def count(self, first: str, end: str, known: Mapping[str, bool]) -> int:
+        """How many rows there are from `first` up to but not including `end`, if those in `known` are there or not as it says."""
+        with self._lock:
+            connection = self._connected_locked()
+            if connection is None:
+                return sum(known.values())
+            try:
+                connection.execute("BEGIN")  # all of it as of one commit
+                try:
+                    (count,) = connection.execute(_COUNT, (first, end)).fetchone()
+                    for key, there in known.items():
+                        count += there - (connection.execute(_THERE, (key,)).fetchone() is not None)
+                finally:
+                    connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise opening_failure(error, self._database) from error
+        found: int = count
+        return found
+
+    def close(self) -> None:
+        """Closes the connection; whoever asks later gets an error. It is safe to call this twice."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _all(self, statement: str, *parameters: str | int) -> list[tuple[bytes, ...]]:
+        with self._lock:
+            connection = self._connected_locked()
+            if connection is None:
+                return []
+            try:
+                return connection.execute(statement, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise opening_failure(error, self._database) from error
+
+    def _connected_locked(self) -> sqlite3.Connection | None:
+        if self._closed:
+            raise UsageError(f"{self._folder}: a table was read after the system had ended")
+        if self._connection is None and has_store(self._folder):
+            try:
+                self._connection = sqlite3.connect(
+                    f"{self._database.as_uri()}?mode=ro",
+                    uri=True,
+                    timeout=BUSY_TIMEOUT_S,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+            except sqlite3.Error as error:
+                raise opening_failure(error, self._database) from error
+        return self._connection
+
+    def _unsealed(self, key: bytes, value: bytes) -> bytes:
+        try:
+            return unseal(key, value)
+        except StoreDamaged as error:
+            raise StoreDamaged(f"{self._database}: {error}; {REMEDY}") from error

@@ -1,0 +1,55 @@
+"""Units of work that belong to no component: the system itself puts its messages in order. No thread of its own and no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from minions.clock import Clock
+from minions.fence import Fence
+from minions.flow.channel import Ticket
+from minions.flow.journal import Journal
+from minions.flow.parker import Parker
+from minions.flow.unit import Unit
+
+__all__ = ["Housekeeping"]
+
+
+class Housekeeping:
+    """Makes such units whole, on the thread that calls it; for one thread at a time."""
+
+    def __init__(self, journal: Journal, clock: Clock, name: str) -> None:
+        """Args:
+        journal: of the system.
+        clock: for waiting.
+        name: what to call it where an error names a component.
+        """
+        self._journal = journal
+        self._clock = clock
+        self._fence = Fence(name, 0)
+        self._parker = Parker()
+
+    def unit(self) -> Unit:
+        return Unit(self._fence.component)
+
+    def submit(self, unit: Unit) -> None:
+        """Makes a unit whole; blocks while too much is not on disk yet.
+
+        Raises:
+            StoreError: the store has failed for good.
+        """
+        self._until_whole(lambda: self._journal.submit(unit, self._fence, self._parker))
+
+    def redeliver(self, unit: Unit, message_id: str) -> None:
+        """Makes a unit whole that sends one message which had been set aside; see `Journal.redeliver`. Blocks as `submit`."""
+        self._until_whole(lambda: self._journal.redeliver(unit, message_id, self._parker))
+
+    def wait_for_commit(self) -> None:
+        """Blocks until every unit so far is on disk. Raises StoreError where that will not be."""
+        ticket = self._journal.commit_ticket(self._parker)
+        while ticket is not None and self._journal.waits_for_commit(ticket, self._fence, None):
+            self._clock.wait(self._parker, None)
+
+    def _until_whole(self, submit: Callable[[], Ticket | None]) -> None:
+        while (ticket := submit()) is not None:
+            while self._journal.waits(ticket, self._fence, None):
+                self._clock.wait(self._parker, None)

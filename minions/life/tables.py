@@ -1,0 +1,316 @@
+"""The tables of a component, between user code and the rows that they are kept in.
+
+A table is read where it is asked, never as a whole: what the open unit has done to it comes first, then what whole units have
+done that is not on disk yet, then the disk. A live table belongs to the component's thread; a view is read by any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from heapq import merge
+from itertools import groupby
+from typing import Any, Final, Protocol
+
+import attrs
+
+from minions.errors import CannotDecode, CannotEncode, StoreTooNew, UsageError
+from minions.flow import rows
+from minions.flow.codec import TypeCodec, state_codec_of
+from minions.flow.keys import KeyCodec, key_codec_of
+from minions.flow.table_reader import TableReader
+from minions.model.ports import Table
+
+__all__ = ["NOTHING_UNSAVED", "LiveTable", "TableCodecs", "TableView", "table_codecs_of"]
+
+_MOST_CACHED = 4_096
+_MOST_CACHED_BYTES = 16 << 20
+_AT_ONCE = 256
+_ABSENT: Final = object()
+
+
+class Unsaved(Protocol):
+    """What whole units have done to rows and is not on disk yet: a journal."""
+
+    def unsaved(self, prefix: str) -> dict[str, bytes | None]: ...
+    def unsaved_row(self, prefix: str, key: str) -> tuple[bytes | None] | None: ...
+
+
+class _NothingUnsaved:
+    def unsaved(self, prefix: str) -> dict[str, bytes | None]:
+        return {}
+
+    def unsaved_row(self, prefix: str, key: str) -> tuple[bytes | None] | None:
+        return None
+
+
+NOTHING_UNSAVED: Final[Unsaved] = _NothingUnsaved()
+"""Where no system runs, the disk is right."""
+
+
+@attrs.frozen(eq=False)
+class TableCodecs:
+    """How the keys and values of one table are stored."""
+
+    keys: KeyCodec
+    values: TypeCodec[Any]
+
+
+def table_codecs_of(table: Table[Any, Any]) -> TableCodecs:
+    """The codecs of a declared table.
+
+    Raises:
+        CannotStore: its keys or its values cannot be stored.
+    """
+    values = state_codec_of(table.type, version=table.version, migrations=table.migrations)
+    return TableCodecs(key_codec_of(table.key_type), values)
+
+
+class TableView(Mapping[Any, Any]):
+    """A table as the last whole unit left it, to be read. Blocks for as long as the disk takes."""
+
+    def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: TableReader) -> None:
+        """Args:
+        name: of the table, in its component.
+        home: the name under which the component's state is kept.
+        codecs: how keys and values are stored.
+        unsaved: knows what is not on disk yet.
+        disk: reads the rest.
+        """
+        self._name = name
+        self._codecs = codecs
+        self._unsaved = unsaved
+        self._disk = disk
+        self._enter(home)
+
+    def _enter(self, home: str) -> None:
+        self._where = f"{home}.{self._name}"
+        self.prefix = rows.table_prefix(home, self._name)
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self._value(self._codecs.keys.encode(key))
+        if value is _ABSENT:
+            raise KeyError(key)
+        return value
+
+    def __iter__(self) -> Iterator[Any]:
+        return (key for key, _ in self.between())
+
+    def __len__(self) -> int:
+        known = self._known()
+        return self._disk.count(self.prefix, self._end, {self.prefix + text: there for text, there in known.items()})
+
+    def between(self, first: Any = None, last: Any = None) -> Iterator[tuple[Any, Any]]:
+        """See `Table.between`."""
+        keys = self._codecs.keys
+        begin = "" if first is None else keys.encode(first)
+        end = None if last is None else keys.encode(last)
+        known = sorted(text for text in self._known() if text >= begin and (end is None or text <= end))
+        on_disk = self._on_disk(begin, end)  # read after what is unsaved: a commit in between is then seen here
+        both = merge(((text, None) for text in known), on_disk, key=lambda row: row[0])
+        for text, found in groupby(both, key=lambda row: row[0]):
+            value = self._passing(text, [body for _, body in found])
+            if value is not _ABSENT:
+                yield keys.decode(text), value
+
+    @property
+    def _end(self) -> str:
+        """The end of the range of all keys: the prefix ends with a slash, and this is the character behind it."""
+        return self.prefix[:-1] + "0"
+
+    def _on_disk(self, begin: str, end: str | None) -> Iterator[tuple[str, bytes]]:
+        """What is on disk, a few rows at a time, because a reader that stays keeps the log from being emptied."""
+        prefix, after = self.prefix, False
+        at, stop = prefix + begin, self._end if end is None else prefix + end + "\0"
+        while found := self._disk.rows(at, stop, _AT_ONCE, after=after):
+            for key, body in found:
+                yield key[len(prefix) :], body
+            at, after = found[-1][0], True
+
+    def _known(self) -> dict[str, bool]:
+        """The keys about which the disk may be wrong, and whether they are there."""
+        return {text: body is not None for text, body in self._unsaved.unsaved(self.prefix).items()}
+
+    def _value(self, text: str) -> Any:
+        body = self._body(text)
+        return _ABSENT if body is None else self._decoded(text, body)
+
+    def _passing(self, text: str, bodies: list[bytes | None]) -> Any:
+        """A value that an iteration comes to; `bodies` holds what was just read of it, or None where it may be wrong."""
+        if None in bodies or bodies[0] is None:
+            return self._value(text)
+        return self._decoded(text, bodies[0])
+
+    def _body(self, text: str) -> bytes | None:
+        row = self._unsaved.unsaved_row(self.prefix, text)
+        return row[0] if row is not None else self._disk.row(self.prefix + text)
+
+    def _decoded(self, text: str, body: bytes) -> Any:
+        try:
+            return self._codecs.values.decode(body)
+        except (CannotDecode, StoreTooNew) as error:
+            key = self._codecs.keys.decode(text)
+            raise type(error)(f"{self._where}[{key!r}]: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"<table {self._where}>"
+
+
+@attrs.define(eq=False)
+class _Touched:
+    """What the open unit has looked at or changed.
+
+    Attributes:
+        value: as it is now; _ABSENT where the entry was deleted.
+        kept: the stored form as of the last whole unit; None where there is none, or it is not known.
+        changed: whether it was assigned or deleted.
+    """
+
+    value: Any
+    kept: bytes | None
+    changed: bool
+
+
+class LiveTable(TableView, MutableMapping[Any, Any]):
+    """A table in a running component. Component's thread only.
+
+    Values that can change are encoded again at the end of each unit that has looked at them, and written if they differ.
+    """
+
+    def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: TableReader) -> None:
+        super().__init__(name, home, codecs, unsaved, disk)
+        self._touched: dict[str, _Touched] = {}
+        self._encoded: dict[str, bytes | None] = {}  # the changes of the unit that is becoming whole
+        self._cached: dict[
+            str, tuple[Any, bytes | None]
+        ] = {}  # value and stored form, by the whole key, the oldest first
+        self._cached_bytes = 0
+        self._in_place = True
+
+    # ------------------------------------------------------------------ what the life does with it
+    def enter(self, home: str) -> None:
+        """Becomes the table of a partition."""
+        self._in_place = True
+        self._enter(home)
+
+    def leave(self) -> None:
+        """Belongs to no partition, and refuses everything."""
+        self._in_place = False
+
+    def changes(self) -> dict[str, bytes | None]:
+        """The rows that the open unit writes, or deletes (None); the keys are those after `prefix`.
+
+        Raises:
+            CannotEncode: a value would not survive being stored.
+        """
+        self._encoded = {}
+        immutable = self._codecs.values.immutable
+        for text, touched in self._touched.items():
+            if touched.value is _ABSENT:
+                if touched.changed:
+                    self._encoded[text] = None
+            elif touched.changed or not immutable:
+                stored = self._encode(text, touched.value)
+                if stored != touched.kept:
+                    self._encoded[text] = stored
+        return self._encoded
+
+    def saved(self) -> None:
+        """Takes note that the unit of the last `changes` is whole."""
+        for text, touched in self._touched.items():
+            self._cache(text, touched.value, self._encoded.get(text, touched.kept))
+        self._touched.clear()
+        self._encoded = {}
+
+    def restore(self) -> None:
+        """Forgets what the open unit has done."""
+        for text in self._touched:
+            self._uncache(text)
+        self._touched.clear()
+
+    # ------------------------------------------------------------------ the mapping
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._refuse_out_of_place()
+        text = self._codecs.keys.encode(key)
+        if self._codecs.values.immutable:
+            self._encode(text, value)  # one that cannot be stored fails where it is assigned
+        self._touch(text, value)
+
+    def __delitem__(self, key: Any) -> None:
+        text = self._codecs.keys.encode(key)
+        if self._value(text) is _ABSENT:
+            raise KeyError(key)
+        self._touch(text, _ABSENT)
+
+    def _touch(self, text: str, value: Any) -> None:
+        known = self._touched.get(text)
+        self._touched[text] = _Touched(value, None if known is None or known.value is _ABSENT else known.kept, True)
+
+    def between(self, first: Any = None, last: Any = None) -> Iterator[tuple[Any, Any]]:
+        self._refuse_out_of_place()
+        return super().between(first, last)
+
+    def clear(self) -> None:
+        for key in list(self):
+            del self[key]
+
+    def _known(self) -> dict[str, bool]:
+        self._refuse_out_of_place()
+        return super()._known() | {text: touched.value is not _ABSENT for text, touched in self._touched.items()}
+
+    def _value(self, text: str) -> Any:
+        self._refuse_out_of_place()
+        touched = self._touched.get(text)
+        if touched is not None:
+            return touched.value
+        key = self.prefix + text
+        if key in self._cached:
+            self._cached[key] = value, body = self._cached.pop(key)  # the last to be forgotten now
+        else:
+            body = self._body(text)
+            value = _ABSENT if body is None else self._decoded(text, body)
+            self._cache(text, value, body)
+        self._look_at(text, value, body)
+        return value
+
+    def _passing(self, text: str, bodies: list[bytes | None]) -> Any:
+        if text in self._touched or self.prefix + text in self._cached or None in bodies:
+            return self._value(text)
+        [body] = bodies
+        assert body is not None
+        value = self._decoded(text, body)
+        self._look_at(text, value, body)
+        return value
+
+    def _look_at(self, text: str, value: Any, body: bytes | None) -> None:
+        if value is not _ABSENT and not self._codecs.values.immutable:
+            self._touched[text] = _Touched(value, body, False)
+
+    def _encode(self, text: str, value: Any) -> bytes:
+        try:
+            return self._codecs.values.encode(value)
+        except CannotEncode as error:
+            raise CannotEncode(f"{self._where}[{self._codecs.keys.decode(text)!r}]: {error}") from error
+
+    # ------------------------------------------------------------------ the cache
+    def _cache(self, text: str, value: Any, body: bytes | None) -> None:
+        self._uncache(text)
+        self._cached[self.prefix + text] = value, body
+        self._cached_bytes += len(self.prefix) + len(text) + len(body or b"")
+        while self._cached and (len(self._cached) > _MOST_CACHED or self._cached_bytes > _MOST_CACHED_BYTES):
+            oldest = next(iter(self._cached))
+            self._forget(oldest)
+
+    def _uncache(self, text: str) -> None:
+        if self.prefix + text in self._cached:
+            self._forget(self.prefix + text)
+
+    def _forget(self, key: str) -> None:
+        _, body = self._cached.pop(key)
+        self._cached_bytes -= len(key) + len(body or b"")
+
+    def _refuse_out_of_place(self) -> None:
+        if not self._in_place:
+            raise UsageError(
+                f"{self._where} has entries for each partition (partition_by), which are there while a message is handled: use "
+                "it in a handler"
+            )

@@ -1,0 +1,153 @@
+"""The wall clock jumps by hours, back and forth: nothing waits by it, nothing is ordered by it; dead letters say what it said."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import attrs
+
+from minions import Backoff, Component, Inbox, Outbox, Retry, System
+from minions.clock import Parkable
+from minions.testing import FakeClock
+from tests.life.conftest import dead_letters
+from tests.system.conftest import PATIENCE_S, Launch
+
+HOUR_S = 3_600.0
+BEGIN_S = 1_700_000_000.0
+
+
+class JumpingClock(FakeClock):
+    """A clock on which somebody sets the time of day."""
+
+    def __init__(self) -> None:
+        super().__init__(wall_s=BEGIN_S)
+        self._looked = 0  # how often somebody has begun to wait; guarded by _changed
+
+    def wait(self, parkable: Parkable, deadline_s: float | None) -> None:
+        with self._changed:
+            self._looked += 1
+            self._changed.notify_all()
+        super().wait(parkable, deadline_s)
+
+    def jump(self, hours: float) -> None:
+        """Sets the time of day, wakes everybody who waits for a moment, and blocks until they have found that it has not come."""
+        with self._changed:
+            self._wall_s += hours * HOUR_S
+            waiting = [waiter.parkable for waiter in self._waiters]
+            until = self._looked + len(waiting)
+        for parkable in waiting:
+            parkable.unpark()
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._looked >= until, PATIENCE_S), "somebody waits no longer"
+
+
+@attrs.frozen
+class Number:
+    value: int
+
+
+class Sending(Component):
+    out = Outbox(Number)
+
+    def run(self) -> None:
+        for value in range(3):
+            self.out.send(Number(value))
+
+
+class Failing(Component):
+    numbers = Inbox(Number, retry=Retry(attempts=2, backoff=Backoff(initial_s=5.0, jitter_ratio=0.0)))
+
+    @numbers.handler
+    def fail(self, number: Number) -> None:
+        if number.value == 2:
+            BOTH_FAILED.set()
+            return
+        raise ValueError("bad")
+
+
+class Sleeping(Component):
+    def run(self) -> None:
+        self.sleep(1_000.0)
+        AWAKE.set()
+
+
+AWAKE, BOTH_FAILED = threading.Event(), threading.Event()
+
+
+def test_waits_end_when_their_time_is_over_whatever_the_wall_clock_says(tmp_path: Path) -> None:
+    AWAKE.clear()
+    BOTH_FAILED.clear()
+    system = System("test", folder=tmp_path / "state")
+    clock = system._clock = JumpingClock()
+    sending, failing, _ = system.add(Sending()), system.add(Failing()), system.add(Sleeping())
+    system.connect(sending.out, failing.numbers)
+
+    with system.started():
+        for slept_s, jumps in ((0.0, (10, -30, 30)), (5.0, (-100, 100, -100))):
+            for hours in jumps:
+                assert clock.wait_for_waiters(2) == (5.0, 1_000.0 - slept_s)
+                clock.jump(hours)
+            assert clock.wait_for_waiters(2) == (5.0, 1_000.0 - slept_s)
+            clock.advance(seconds=5.0)
+        assert BOTH_FAILED.wait(PATIENCE_S)
+        assert clock.wait_for_waiters() == (990.0,)
+        for hours in (1_000, -2_000):
+            clock.jump(hours)
+            assert not AWAKE.is_set()
+        clock.advance(seconds=990.0)
+        assert AWAKE.wait(PATIENCE_S)
+        assert system.wait(PATIENCE_S)
+
+    first, second = dead_letters(system.folder)
+    assert (first.message_id < second.message_id, first.attempts, second.attempts) == (True, 2, 2)
+    assert first.at == BEGIN_S + 5 + 10 * HOUR_S
+    assert second.at == BEGIN_S + 10 - 90 * HOUR_S
+
+
+JUMPING = """
+    import random, time
+    import minions.clock
+
+    real, years = time.time, {years}
+    time.time = lambda: real() + years * 365 * 86_400 + random.choice((-9, 0, 1, 7)) * 3_600.0
+    minions.clock.SystemClock.wall = staticmethod(time.time)
+    minions.clock.time.time = time.time
+
+    class Fussy(Kept):
+        numbers = Inbox(Number, retry=Retry(attempts=2, backoff=Backoff(initial_s=0.001)))
+
+        @numbers.handler
+        def keep(self, number):
+            if number.value % 50 == 7:
+                raise ValueError("bad")
+            super().keep(number)
+
+    class Commits(Numbers):
+        def run(self):
+            super().run()
+            self.commit()
+            if {killed}:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    numbers, kept = system.add(Commits(count={count}), name="numbers"), system.add(Fussy(), name="kept")
+    system.connect(numbers.out, kept.numbers)
+    say(system.run())
+    say(str(kept.values == [value for value in range({count}) if value % 50 != 7]))
+"""
+
+
+def test_runs_in_an_order_that_the_wall_clock_denies_go_on_exactly(launch: Launch, tmp_path: Path) -> None:
+    """Each run is years before the one before it, and within it the time jumps by hours at every look."""
+    for count, years in ((200, 20), (400, -3), (600, -40)):
+        child = launch(JUMPING.format(count=count, years=years, killed=True))
+        assert child.end().returncode == -signal.SIGKILL
+    ended = launch(JUMPING.format(count=700, years=-50, killed=False)).end()
+    assert (ended.returncode, ended.stdout) == (0, "finished\nTrue\n"), ended.stderr
+    letters = dead_letters(tmp_path / ".minions")
+    ids = [letter.message_id for letter in letters]
+    assert len(letters) == len(set(ids)) == 700 // 50
+    moments = [letter.at for letter in letters]
+    assert moments != sorted(moments)
+    assert max(moments) - min(moments) > 3_600.0
