@@ -403,7 +403,7 @@ class System:
         codecs = table_codecs_of(table)
         runtime = self._keeping
         if runtime is None:
-            return TableView(table.name, home, codecs, NOTHING_UNSAVED, TableReader(self.folder))
+            return TableView(table.name, home, codecs, NOTHING_UNSAVED, TableReader(self.folder, lasting=False))
         return TableView(table.name, home, codecs, runtime.journal, runtime.disk)
 
     def _read_state(self, node: Node, state: State[Any], home: str) -> Any:

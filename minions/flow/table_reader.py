@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from minions.errors import StoreDamaged, UsageError
@@ -29,8 +30,15 @@ _COUNT = "SELECT COUNT(*) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
 class TableReader:
     """Rows as of the last commit. Blocks for as long as the disk takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, lasting: bool = True) -> None:
+        """Opens nothing yet.
+
+        Args:
+            folder: where the store is.
+            lasting: keep the connection until `close`; otherwise each call makes its own, and nothing has to be closed.
+        """
         self._folder = folder
+        self._lasting = lasting
         self._database = folder.absolute() / DATABASE_FILE
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None  # guarded by the lock
@@ -53,8 +61,7 @@ class TableReader:
 
     def count(self, first: str, end: str, known: Mapping[str, bool]) -> int:
         """How many rows there are from `first` up to but not including `end`, if those in `known` are there or not as it says."""
-        with self._lock:
-            connection = self._connected_locked()
+        with self._connected() as connection:
             if connection is None:
                 return sum(known.values())
             try:
@@ -79,14 +86,23 @@ class TableReader:
                 self._connection = None
 
     def _all(self, statement: str, *parameters: str | int) -> list[tuple[bytes, ...]]:
-        with self._lock:
-            connection = self._connected_locked()
+        with self._connected() as connection:
             if connection is None:
                 return []
             try:
                 return connection.execute(statement, parameters).fetchall()
             except sqlite3.Error as error:
                 raise opening_failure(error, self._database) from error
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection | None]:
+        with self._lock:
+            try:
+                yield self._connected_locked()
+            finally:
+                if not self._lasting and self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
 
     def _connected_locked(self) -> sqlite3.Connection | None:
         if self._closed:
