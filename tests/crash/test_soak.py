@@ -336,7 +336,7 @@ def soak(seed: int, work: Path, moments: int, note: Callable[[str, object], None
     return run.kills
 
 
-@pytest.mark.parametrize("seed", [12, 17, 19, 24])
+@pytest.mark.parametrize("seed", [2, 7])
 def test_a_random_system_that_is_killed_ends_as_if_nothing_had_happened(
     seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -28,15 +28,17 @@ from minions.model.partition import PARTITIONS
 from tests.life.conftest import Gate, Log, Start, dead_letters
 
 KEYS = [f"key-{number}" for number in range(40)]
+FAILING = ["key-1", "key-2", "key-3", "key-4"]  # of all parts
 SEEN = Log()
+WORKERS = Log()
 GATE = Gate()
 FEED: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
 
 
 @pytest.fixture(autouse=True)
 def _afresh() -> None:
-    global SEEN, GATE, FEED
-    SEEN, GATE, FEED = Log(), Gate(), queue.SimpleQueue()
+    global SEEN, WORKERS, GATE, FEED
+    SEEN, WORKERS, GATE, FEED = Log(), Log(), Gate(), queue.SimpleQueue()
 
 
 @attrs.frozen
@@ -156,7 +158,8 @@ class TestAFailingMessage:
         @steps.handler
         def count(self, step: Step) -> None:
             SEEN.add((step.key, step.number))
-            if step == Step("key-1", 1) and SEEN.entries.count(("key-1", 1)) < 3:
+            WORKERS.add((step.key, threading.current_thread().name))
+            if step.number == 1 and step.key in FAILING and SEEN.entries.count((step.key, 1)) < 3:
                 raise ValueError("not yet")
             self.tried += 1
 
@@ -166,10 +169,12 @@ class TestAFailingMessage:
         wire(system, Steps(count=4), picky, replicas)
         run = start(system)
         run.wait_until_quiet()
-        assert [number for key, number in SEEN.entries if key == "key-1"] == [0, 1, 1, 1, 2, 3]
+        for failing in FAILING:
+            assert [number for key, number in SEEN.entries if key == failing] == [0, 1, 1, 1, 2, 3]
         assert sum(part.tried for part in system.partitions(picky)) == 4 * len(KEYS)
+        assert len(set(WORKERS.entries)) == len(KEYS)  # one for each key, also after it has failed
         [inbox] = system.statistics().inboxes.values()
-        assert (inbox.failed, inbox.settled) == (2, 4 * len(KEYS))
+        assert (inbox.failed, inbox.settled) == (2 * len(FAILING), 4 * len(KEYS))
         run.stop()
 
 
@@ -308,8 +313,8 @@ def test_the_oldest_of_all_partitions_is_dropped(system: System, start: Start) -
     for _ in range(3):
         GATE.wait_reached()
     GATE.open()
-    SEEN.wait_for_count(10)
     run.wait_until_quiet()
+    assert {step.key for step in SEEN.entries} == set(KEYS[-10:])
     assert system.statistics().inboxes["count.steps"].sent == 40
 
 
