@@ -93,15 +93,21 @@ class Marks:
 
     __slots__ = ("__weakref__", "_nowhere", "places", "words")
 
-    def __init__(self, words: Words, places: Mapping[Channel, int]) -> None:
+    def __init__(self, words: Words, places: Mapping[Channel, int], nowhere: Words) -> None:
+        """Args:
+        words: where to note.
+        places: see above.
+        nowhere: as many words that nobody looks at; all lives may share them.
+        """
         self.words = words
         self.places = places
-        self._nowhere = array("Q", bytes(_WORD_BYTES * (max(places.values(), default=0) + _PAIR)))
+        self._nowhere = nowhere
 
     @classmethod
     def nowhere(cls) -> Marks:
         """For a life whose system has no board."""
-        return cls(array("Q", bytes(_WORD_BYTES * _PAIR)), {})
+        words = array("Q", bytes(_WORD_BYTES * _PAIR))
+        return cls(words, {}, words)
 
     def received(self, channel: Channel, sequence: int) -> None:
         """Notes one more message, in work together with those that were noted since the last `clear`."""
@@ -136,6 +142,7 @@ class Board:
         self._mapped = mapped
         self._words = words
         self._places = places
+        self._nowhere = array("Q", words.tobytes())
         self._lock = threading.Lock()  # guards the two below
         self._marks: weakref.WeakSet[Marks] = weakref.WeakSet()
         self._closed = False
@@ -190,7 +197,7 @@ class Board:
     def marks(self, life: str, channels: Iterable[Channel]) -> Marks:
         """The marks of a new life; the one before it has let go of its own."""
         places = {channel: place for channel in channels if (place := self._places.get((life, channel.name)))}
-        marks = Marks(self._words, places)
+        marks = Marks(self._words, places, self._nowhere)
         with self._lock:
             self._marks.add(marks)
         return marks

@@ -24,6 +24,7 @@ SCRIPT = """
 
 AS_NOBODY = """
     import contextlib
+    import urllib.parse  # as is what else nobody may not read: pathlib imports it late
 
     warm = System("warm", folder={warm!r})
     numbers, kept = warm.add(Numbers(count=1)), warm.add(Kept())
