@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import count, repeat
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from minions.clock import Parkable
 from minions.errors import CannotDecode
 from minions.flow.acks import AckSet
+from minions.flow.lane import Lane
 from minions.model.policy import Retry
 from minions.model.ports import Overflow
 
@@ -54,6 +56,7 @@ class Reader(Protocol):
 
 _WAKE_SENDERS_EVERY = 32
 _MOST_UNSETTLED = 32
+_MOST_LENT = 64
 _LONGEST_WAIT_WITH_ROOM_S = 0.001
 
 
@@ -107,11 +110,17 @@ class Channel:
         name: ``<component>.<inbox>``, which is also its name in the store.
         index: its place in the fixed order in which a unit takes room in several channels.
         codec: how its messages are stored; None when it is not durable.
-        size: messages that wait, are in work, or for which room is held. Never over `capacity`, but for a unit that is larger
-            than the whole inbox and went in alone, for what an earlier run left behind, and for what had been set aside.
-        queue: the messages that wait; where the channel has partitions, those of the first of `queues`.
+        size: messages that wait, are in work, or for which room is held or lent. Never over `capacity`, but for a unit that is
+            larger than the whole inbox and went in alone, for what an earlier run left behind, and for what had been set aside.
+        queue: the messages that wait, once `gather_locked` has brought those that lie in lanes; where the channel has partitions,
+            those of the first of `queues`.
         queues: one queue, or, where the channel has partitions, one for each replica.
         partition_of: tells the partition of a message; None where the channel has none. Calls user code: never under the lock.
+        lanes: where room is lent or messages lie. While somebody stands in line no room is lent.
+        awaited: whether a reader that sleeps, or is about to, would take from it. Senders read it without the lock, each after
+            it has appended to a lane; a reader sets it before it looks into the lanes for the last time. So one of the two
+            sees the other, as long as all threads see these steps in one order, as they do under the GIL. It may be true for no
+            reason, which costs a sender a needless look.
         attempts: how often the message of that number has failed.
         delayed: what failed in a shared channel and waits for the next life of the replica in which it did.
         shared: whether replicas take from it, each one message at a time.
@@ -125,16 +134,19 @@ class Channel:
         sent: messages sent in this run.
         settled: messages settled in this run.
         dropped: messages that `overflow` dropped in this run.
-        most: the highest `size` so far.
+        most: the highest `length` so far.
         blocked: how often a sender had to wait for room.
         blocked_s: how long senders have waited for room, all together, in seconds; those that wait now are not in it.
         failed: how often a handler has failed with one of its messages.
         refused: how many messages were refused because `overflow` is "fail", or because of a timeout.
+        pressed: whether the first in line has lost patience, so that what was handled is not to be settled much later. May be
+            read without the lock: who reads it too early learns of it with the next message.
     """
 
     __slots__ = (
         "acks",
         "attempts",
+        "awaited",
         "blocked",
         "blocked_s",
         "capacity",
@@ -146,6 +158,7 @@ class Channel:
         "failed",
         "ids",
         "index",
+        "lanes",
         "line",
         "most",
         "most_unsettled",
@@ -153,6 +166,7 @@ class Channel:
         "next_sequence",
         "overflow",
         "partition_of",
+        "pressed",
         "queue",
         "queues",
         "readers",
@@ -199,7 +213,10 @@ class Channel:
         self.acks = AckSet()
         self.attempts: dict[int, int] = {}
         self.delayed: list[Entry] = []
+        self.lanes: list[Lane] = []
+        self.awaited = False
         self.line: deque[Ticket] = deque()
+        self.pressed = False
         self.readers: list[Reader] = []
         self.settled = 0
         self.dropped = 0
@@ -214,6 +231,11 @@ class Channel:
     def durable(self) -> bool:
         return self.codec is not None
 
+    @property
+    def takes_lanes(self) -> bool:
+        """Whether what is sent to it may come along a lane: numbered late, and known to nobody but its receiver."""
+        return self.codec is None and self.overflow == "block" and self.partition_of is None
+
     def message_id(self, sequence: int) -> str:
         """The id of a message: the same at every retry, and through a crash where the channel is durable."""
         if self.ids and (kept := self.ids.get(sequence)) is not None:
@@ -226,8 +248,16 @@ class Channel:
         return self.next_sequence - self.eras[-1][0]
 
     @property
+    def length(self) -> int:
+        """The `size` without room that is lent and not used up."""
+        length = self.size
+        for lane in self.lanes:
+            length -= len(lane.room)
+        return length
+
+    @property
     def waiting(self) -> int:
-        """How many messages wait."""
+        """How many messages wait; without those that lie in lanes."""
         return sum(map(len, self.queues))
 
     # ------------------------------------------------------------------ room
@@ -237,12 +267,56 @@ class Channel:
 
     def take_room_locked(self, need: int) -> bool:
         """Holds room for `need` messages, unless somebody stands in line before."""
-        if self.line or not self.has_room_locked(need):
+        if self.line:
             return False
+        if not self.has_room_locked(need):
+            self.recall_locked()
+            if not self.has_room_locked(need):
+                return False
         self.size += need
         if self.size > self.most:
-            self.most = self.size
+            self._note_length_locked()
         return True
+
+    def lend_locked(self, lane: Lane) -> bool:
+        """Lends a lane room for its next messages; False where there is none, or somebody stands in line.
+
+        Half of what there is at most, so that a few that send now and then do not take back each other's room all the time.
+        """
+        if self.line:
+            return False
+        if self.size >= self.capacity:
+            self.recall_locked()
+            if self.size >= self.capacity:
+                return False
+        if not lane.lent:
+            self.lanes.append(lane)
+        places = min(_MOST_LENT, (self.capacity - self.size + 1) // 2)
+        lane.lend_locked(places)
+        self.size += places
+        return True
+
+    def recall_locked(self) -> None:
+        """Takes back all room that is lent and not used up."""
+        for lane in self.lanes:
+            self.size -= lane.recall_locked()
+        self.lanes = [lane for lane in self.lanes if lane.lent]
+
+    def close_lane_locked(self, lane: Lane, now_s: float, wakes: Wakes) -> None:
+        """Keeps what has come along a lane and forgets it, with the place of a message that comes too late."""
+        self.size -= lane.recall_locked()
+        self.gather_locked()
+        if lane in self.lanes:
+            self.lanes.remove(lane)
+        self.release_room_locked(lane.lent, now_s, wakes)
+        if self.queue:
+            self.wake_reader_locked(wakes)
+
+    def _note_length_locked(self) -> None:
+        """Keeps `most` right: called when `size` has grown and, because messages come along lanes unseen, before it shrinks."""
+        length = self.length
+        if length > self.most:
+            self.most = length
 
     def join_line_locked(self, room: dict[Channel, int], need: int, parker: Parkable, now_s: float) -> Ticket:
         ticket = Ticket(parker, now_s, channel=self, need=need, room=room)
@@ -256,9 +330,11 @@ class Channel:
         self.blocked_s += now_s - ticket.joined_s
         self.serve_line_locked(now_s, wakes)
 
-    def release_room_locked(self, count: int, now_s: float, wakes: Wakes) -> None:
-        """Gives back room for `count` messages and serves the line."""
-        self.size -= count
+    def release_room_locked(self, places: int, now_s: float, wakes: Wakes) -> None:
+        """Gives back room for that many messages and serves the line."""
+        if self.lanes:
+            self._note_length_locked()
+        self.size -= places
         if self.line:
             self.serve_line_locked(now_s, wakes)
 
@@ -274,19 +350,20 @@ class Channel:
         line = self.line
         while line:
             head = line[0]
+            self.pressed = now_s >= head.patient_until_s
             if not self.has_room_locked(head.need):
                 return
             if self.size > self.wake_at and self.size and now_s < head.patient_until_s and not at_once:
                 return
             line.popleft()
             self.size += head.need
-            if self.size > self.most:
-                self.most = self.size
+            self._note_length_locked()
             head.granted = True
             self.blocked_s += now_s - head.joined_s
             if head.room is not None:
                 head.room[self] = head.need
             wakes.append(head.parker)
+        self.pressed = False
 
     def make_room_locked(self) -> bool:
         """Room for one message in a channel that drops: taken, or made by dropping the oldest one that waits.
@@ -352,8 +429,23 @@ class Channel:
     def _queue_of(self, partition: int) -> deque[Entry]:
         return self.queues[partition % len(self.queues)]
 
+    def gather_locked(self) -> None:
+        """Numbers what has come along the lanes, and puts it behind what waits.
+
+        To be called before one asks what waits, and before a message is put there in another way: its sender may have sent
+        others before.
+        """
+        for lane in self.lanes:
+            messages = lane.gather_locked()
+            self.queue.extend(zip(repeat(self), count(self.next_sequence), messages, repeat(None), repeat(0)))
+            self.next_sequence += len(messages)
+        self.lanes = [lane for lane in self.lanes if lane.lent]
+        self._note_length_locked()
+
     def deliver_locked(self, message: Any, stored: bytes | None, wakes: Wakes, partition: int = 0) -> int:
         """Appends a message for which room is held and returns its sequence number."""
+        if self.lanes:
+            self.gather_locked()
         sequence = self.next_sequence
         self.next_sequence = sequence + 1
         self._queue_of(partition).append((self, sequence, message, stored, partition))
@@ -366,11 +458,15 @@ class Channel:
         Args:
             part: in which of the queues there is something to take.
         """
+        woken = False
         for reader in self.readers:
             if reader.asleep and reader.part == part and (reader.only is None or reader.only is self):
+                if woken:
+                    return  # this one is awaiting the next message
+                woken = True
                 reader.asleep = False
                 wakes.append(reader.parker)
-                return
+        self.awaited = False
 
     def settle_locked(self, sequence: int, now_s: float, wakes: Wakes) -> None:
         """Settles one message: it was handled, or set aside, or dropped."""
@@ -381,6 +477,8 @@ class Channel:
             self.attempts.pop(sequence, None)
         if self.ids:
             self.ids.pop(sequence, None)
+        if self.lanes:
+            self._note_length_locked()
         self.size -= 1
         if self.line:
             self.serve_line_locked(now_s, wakes)
@@ -390,6 +488,8 @@ class Channel:
         for _, sequence, message, stored, partition in reversed(entries):
             whole = message if self.codec is None or self.codec.immutable else UNREAD
             self._queue_of(partition).appendleft((self, sequence, whole, stored, partition))
+        if self.lanes:
+            self.gather_locked()
         for part, queue in enumerate(self.queues):
             for _ in range(min(len(queue), len(self.readers))):
                 self.wake_reader_locked(wakes, part)

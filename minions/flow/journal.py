@@ -2,7 +2,8 @@
 
 No thread of its own, and it never waits: where there is no room it hands out a ticket, and the caller waits, outside the
 lock. One lock for a whole system, because a unit touches several channels at once and has to be seen whole or not at all;
-what is done under it is a few dictionary and deque operations.
+what is done under it is a few dictionary and deque operations. Only a unit of one message that is not durable needs no lock:
+it goes along a lane, while room lasts that was lent under the lock.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from itertools import islice, zip_longest
-from typing import Any
 
 from minions.clock import Clock, Parkable
 from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
 from minions.fence import Fence, Mode
 from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
 from minions.flow.epoch import Epoch, Sealed
+from minions.flow.lane import Lane
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.statistics import InboxStatistics, Statistics
 from minions.flow.unit import Unit
 
 __all__ = ["Journal"]
 
+_ENDING = Mode.ENDING
 _MOST_UNSAVED_UNITS = 8_192
 _MOST_UNSAVED_BYTES = 64 << 20
 
@@ -47,6 +49,7 @@ class Journal:
         self.announce_idle = False
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
+        self._lanes: dict[Fence, list[tuple[Channel, Lane]]] = {}
         self._epoch = Epoch(1)
         self._sealed: Sealed | None = None  # what is being written
         self._unsaved_units = 0  # in the open epoch and in the one that is being written
@@ -116,31 +119,33 @@ class Journal:
             parkable.unpark()
         return ticket
 
-    def pass_on(self, channel: Channel, message: Any, fence: Fence) -> bool:
-        """The unit of one message for one channel that is not durable, where there is room: the shortest way there is.
+    def open_lane(self, channel: Channel, fence: Fence) -> Lane:
+        """A lane by which a life sends to a channel, until `end_life`.
 
-        False when it has to be submitted as any other, because it would have to wait or the fence is not open.
+        Raises:
+            StaleComponent: the fence is cut.
         """
-        parker = None
+        lane = Lane()
         with self.lock:
-            mode = fence.mode
-            size = channel.size + 1
-            if (mode is not Mode.LIVE and mode is not Mode.STOPPING) or channel.line or size > channel.capacity:
-                return False
-            channel.size = size
-            if size > channel.most:
-                channel.most = size
-            sequence = channel.next_sequence
-            channel.next_sequence = sequence + 1
-            channel.queue.append((channel, sequence, message, None, 0))
-            for reader in channel.readers:
-                if reader.asleep and (reader.only is None or reader.only is channel):
-                    reader.asleep = False
-                    parker = reader.parker
-                    break
-        if parker is not None:
-            parker.unpark()
-        return True
+            fence.check_locked()
+            self._lanes.setdefault(fence, []).append((channel, lane))
+        return lane
+
+    def lend(self, channel: Channel, lane: Lane, fence: Fence) -> bool:
+        """Lends a lane room for a few messages, the first of which the caller appends at once.
+
+        False when that message has to be submitted as any other, because it would have to wait or the fence is not open.
+        """
+        with self.lock:
+            return fence.mode < _ENDING and channel.lend_locked(lane)
+
+    def ring(self, channel: Channel) -> None:
+        """Wakes a reader for what has come along a lane."""
+        wakes: Wakes = []
+        with self.lock:
+            channel.wake_reader_locked(wakes)
+        for parkable in wakes:
+            parkable.unpark()
 
     def waits(self, ticket: Ticket, fence: Fence, deadline_s: float | None) -> bool:
         """Whether the ticket of a unit is still to be waited for.
@@ -313,9 +318,11 @@ class Journal:
                 return entries
             if fence.mode is not Mode.LIVE:
                 return None
-            mailbox.asleep = True
-            mailbox.only = only
-            mailbox.timed = timed
+            if mailbox.fall_asleep_locked(only, timed):
+                entries = mailbox.take_locked(only, most)
+                if entries:
+                    mailbox.asleep = False
+                    return entries
             announce = self.announce_idle
         if announce:
             self.on_idle()
@@ -327,6 +334,8 @@ class Journal:
         with self.lock:
             mailbox.asleep = False
             for channel in mailbox.channels:
+                if channel.lanes:
+                    channel.gather_locked()
                 if channel.queues[mailbox.part]:
                     channel.wake_reader_locked(wakes, mailbox.part)
         for parkable in wakes:
@@ -342,20 +351,20 @@ class Journal:
             parkable.unpark()
 
     def settle_effectless(self, mailbox: Mailbox, fence: Fence, count: int) -> None:
-        """Settles the first `count` messages in hand, which are not durable and whose handlers changed nothing."""
+        """Settles the first `count` messages in hand: of one inbox, not durable, and their handlers changed nothing."""
         wakes: Wakes = []
         now_s = self._clock.monotonic()
         with self.lock:
             fence.check_locked()
+            in_hand = mailbox.in_hand
+            channel = in_hand[0][0]
+            if channel.attempts:
+                for entry in islice(in_hand, count):
+                    channel.attempts.pop(entry[1], None)
             for _ in range(count):
-                channel, sequence, _, _, _ = mailbox.in_hand.popleft()
-                channel.settled += 1
-                channel.size -= 1
-                if channel.attempts:
-                    channel.attempts.pop(sequence, None)
-            for channel in mailbox.channels:
-                if channel.line:
-                    channel.serve_line_locked(now_s, wakes)
+                in_hand.popleft()
+            channel.settled += count
+            channel.release_room_locked(count, now_s, wakes)
         for parkable in wakes:
             parkable.unpark()
 
@@ -377,7 +386,7 @@ class Journal:
                 return False
             for channel in channels:
                 held = sum(_held(reader, channel) for reader in channel.readers if reader.asleep and not reader.timed)
-                if any(channel.queues) or channel.line or channel.size > held:
+                if any(channel.queues) or channel.line or channel.length > held:
                     return False
             return all(mailbox.asleep for mailbox in loops)
 
@@ -420,6 +429,9 @@ class Journal:
             for entry in mailbox.in_hand:  # the other replicas would try it again at once: it waits out the backoff
                 entry[0].delayed.append(entry)
             mailbox.in_hand.clear()
+            now_s = self._clock.monotonic()
+            for channel, lane in self._lanes.pop(fence, ()):
+                channel.close_lane_locked(lane, now_s, wakes)
             wakes += fence.parkers
         for parkable in wakes:
             parkable.unpark()
@@ -428,6 +440,9 @@ class Journal:
         """Asks a life to stop (or asks again) and wakes its threads."""
         with self.lock:
             fence.advance_locked(mode)
+            if fence.mode >= _ENDING:
+                for channel, _ in self._lanes.get(fence, ()):
+                    channel.recall_locked()  # so that whoever goes on sending comes here and learns of it
             wakes = list(fence.parkers)
         for parkable in wakes:
             parkable.unpark()
@@ -642,11 +657,13 @@ class Journal:
 
 
 def _counted(channel: Channel) -> InboxStatistics:
+    channel.gather_locked()
+    length = channel.length  # it grows while one looks, where room is lent
     return InboxStatistics(
         capacity=channel.capacity,
         waiting=channel.waiting,
-        length=channel.size,
-        high_water=channel.most,
+        length=length,
+        high_water=max(channel.most, length),
         sent=channel.sent,
         settled=channel.settled,
         failed=channel.failed,

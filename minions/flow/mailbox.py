@@ -47,15 +47,35 @@ class Mailbox:
         channels = self.channels
         for step in range(len(channels)):
             channel = channels[(self._turn + step) % len(channels)]
+            if only is not None and channel is not only:
+                continue
+            if channel.lanes:
+                channel.gather_locked()
             queue = channel.queues[self.part]
-            if not queue or (only is not None and channel is not only):
+            if not queue:
                 continue
             self._turn = (self._turn + step + 1) % len(channels)
             count = min(len(queue), most) if not channel.shared and channel.overflow == "block" else 1
-            entries = [queue.popleft() for _ in range(count)]
+            popleft = queue.popleft
+            entries = [popleft() for _ in range(count)]
             self.in_hand.extend(entries)
             return entries
         return []
+
+    def fall_asleep_locked(self, only: Channel | None, timed: bool) -> bool:
+        """Says that its thread is about to sleep; whether it has to look once more before, because something may have come.
+
+        Along a lane, that is, from a sender that saw nobody asleep: all others hold the lock that the caller holds.
+        """
+        self.asleep = True
+        self.only = only
+        self.timed = timed
+        has_lanes = False
+        for channel in self.channels:
+            channel.awaited = True
+            if channel.lanes:
+                has_lanes = True
+        return has_lanes
 
     def put_down_locked(self, wakes: Wakes, but: Entry | None = None) -> None:
         """Gives what is in hand back to the front of its channels, and passes on the wake-ups that this reader will not use.

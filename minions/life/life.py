@@ -25,18 +25,18 @@ from minions.flow.table_reader import TableReader
 from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.plan import NodePlan
-from minions.life.ports import Receiver, Sender, message_of
+from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.states import NO_STATES, States
 from minions.life.tables import LiveTable
 from minions.life.traces import describe
 from minions.model.component import Component, copy_of
 from minions.model.partition import home_of
-from minions.model.ports import State, Table
+from minions.model.ports import Outbox, State, Table
 
 __all__ = ["Life"]
 
-_SETTLE_AT_LEAST_EVERY = 32
 _SETTLE_AT_LEAST_EVERY_S = 0.001
+_ENDING = Mode.ENDING  # asked for with each message, and a member of an enum is a slow look-up (69 ns in CPython 3.11)
 
 
 class Life:
@@ -55,7 +55,6 @@ class Life:
         has_begun: whether `on_start` has come to its end.
         has_worked: whether `run`, or the handling of messages, has come to its end in order.
         open_unit: the unit in work.
-        pass_on: the shortest way for a message, where a unit has no more to it than what is sent.
     """
 
     instance: Component
@@ -99,7 +98,6 @@ class Life:
         if plan.partitioned:
             for table in self._tables.values():
                 table.leave()
-        self.pass_on: Callable[[Channel, Any, Fence], bool] | None = None if plan.keeps else journal.pass_on
         self._received_here = False  # the open unit was opened by a receive() and ends with the next one
         self._received = 0  # how many messages the open unit has received, or the last one had
         self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
@@ -121,8 +119,7 @@ class Life:
         self.instance = copy_of(self._plan.node.blueprint, self)
         mine = self._values = self.instance.__dict__
         for name in declaration.outboxes:
-            codec = self._plan.message_codecs[name]
-            mine[name] = Sender(self, declaration.outboxes[name], self._plan.feeds[name], codec)
+            mine[name] = self._sender(declaration.outboxes[name])
         for name, channel in self._plan.reads.items():
             mine[name] = Receiver(self, channel)
             if name in declaration.handlers:
@@ -134,6 +131,12 @@ class Life:
             self._refuse_strays()
         self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
+
+    def _sender(self, outbox: Outbox[Any]) -> Sender:
+        channels = self._plan.feeds[outbox.name]
+        if len(channels) == 1 and channels[0].takes_lanes and not self._plan.keeps:
+            return LaneSender(self, outbox, channels[0], self._journal)
+        return Sender(self, outbox, channels, self._plan.message_codecs[outbox.name])
 
     def work(self) -> None:
         """Runs `run`, or handles messages, until it is over: the source has finished, or the component was asked to stop."""
@@ -203,25 +206,49 @@ class Life:
         return self.current if self._hook != "run" or self._received == 1 else None
 
     def handle_all(self, entries: list[Entry]) -> None:
-        """Handles messages that were taken, each as one unit of work; stops between two of them when it is to end."""
-        fence = self.fence
-        plain = not self._plan.keeps
-        for entry in entries:
-            mode = fence.mode
-            if mode is Mode.ENDING or mode is Mode.CUT:
-                break
-            if plain and entry[3] is None:
-                self.current = entry
-                unit = self.open_unit = self._spare
-                self._handlers[entry[0]](entry[2])
-                if not unit.sends:
-                    self._effectless_done(entry[0])
-                    continue
-                self._spare = Unit(self.name)
-                self._finish(entry, unit)
-            else:
+        """Handles messages of one inbox, each as one unit of work; stops between two of them when it is to end."""
+        channel = entries[0][0]
+        if channel.codec is None and not self._plan.keeps:
+            self._handle_effectless(channel, entries)
+        else:
+            for entry in entries:
+                if self.fence.mode >= _ENDING:
+                    break
                 self._handle(entry)
         self.flush()
+
+    def _handle_effectless(self, channel: Channel, entries: list[Entry]) -> None:
+        """Handles messages that are not durable, in a component that keeps nothing: unless it sends, a handler changes nothing.
+
+        Nobody can tell when exactly such a message is settled, so a few are settled at once. Few in relation to the capacity,
+        because what is not settled keeps its room, and sooner where somebody who waits for room has lost patience.
+        """
+        fence, calls, handle, most = self.fence, self.calls, self._handlers[channel], channel.most_unsettled
+        unit = self.open_unit = self._spare
+        done = 0
+        try:
+            for entry in entries:
+                if fence.mode >= _ENDING:
+                    break
+                self.current = entry
+                handle(entry[2])
+                if unit.sends or calls.handed:
+                    self._effectless, done = done, 0
+                    self._spare = Unit(self.name)
+                    self._finish(entry, unit)
+                    unit = self.open_unit = self._spare
+                    continue
+                done += 1
+                if done >= most or calls.owing or (channel.pressed and self._is_settling_late()):
+                    self._effectless, done = done, 0
+                    self.flush()
+                    if calls.owing:
+                        self.open_unit = self.current = None
+                        calls.call_ready()
+                        self.open_unit = unit
+        finally:
+            self._effectless = done
+        self.open_unit = self.current = None
 
     def _handle(self, entry: Entry) -> None:
         """Handles one message as one unit of work."""
@@ -254,22 +281,6 @@ class Life:
             self._wait_for_commit()
             self._on_disk[channel] = last
 
-    def _effectless_done(self, channel: Channel) -> None:
-        """A message is handled that is not durable, and whose handler, in a component without state, has sent nothing.
-
-        Nobody can tell when exactly it is settled, so a few are settled at once. Few in relation to the capacity, because
-        what is not settled keeps its room.
-        """
-        if self.calls.handed:
-            self.calls.unit_ends()
-            self.calls.unit_is_whole()
-        self.open_unit = self.current = None
-        self._effectless += 1
-        if self._effectless >= channel.most_unsettled or (channel.line and self._is_settling_late()):
-            self.flush()
-        if self.calls.owing:
-            self.calls.call_ready()
-
     def _finish(self, entry: Entry, unit: Unit) -> None:
         self.flush()
         unit.settles.append(entry)
@@ -279,7 +290,7 @@ class Life:
             self.calls.call_ready()
 
     def _is_settling_late(self) -> bool:
-        """Whether nothing was settled for a while, although senders wait for it."""
+        """Whether nothing was settled for a while."""
         return self._clock.monotonic() - self._settled_at_s > _SETTLE_AT_LEAST_EVERY_S
 
     def flush(self) -> None:

@@ -5,17 +5,18 @@ They are called by user code on the component's thread (a sender on any thread);
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from minions.errors import MessageRefused, StopRequested
 from minions.fence import Fence
 from minions.flow.channel import UNREAD, Channel, Entry
 from minions.flow.codec import TypeCodec
+from minions.flow.journal import Journal
 from minions.flow.unit import Unit
 from minions.model.ports import Outbox, classes_of, type_name
 
-__all__ = ["Door", "Receiver", "Sender", "message_of"]
+__all__ = ["Door", "LaneSender", "Receiver", "Sender", "message_of"]
 
 
 class Door(Protocol):
@@ -25,13 +26,11 @@ class Door(Protocol):
         name: of the component.
         fence: what the life may still do.
         open_unit: the unit in work on the component's own thread.
-        pass_on: `Journal.pass_on`; None where a unit has more to it than what is sent.
     """
 
     name: str
     fence: Fence
     open_unit: Unit | None
-    pass_on: Callable[[Channel, Any, Fence], bool] | None
 
     def send(
         self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
@@ -48,7 +47,7 @@ class Sender:
     it is not.
     """
 
-    __slots__ = ("_channels", "_classes", "_encode", "_fence", "_life", "_only", "_outbox", "_pass_on", "_shared")
+    __slots__ = ("_channels", "_classes", "_encode", "_life", "_outbox", "_shared")
 
     def __init__(
         self, life: Door, outbox: Outbox[Any], channels: tuple[Channel, ...], codec: TypeCodec[Any] | None
@@ -59,31 +58,17 @@ class Sender:
         self._classes = classes_of(outbox.type)
         self._encode = codec.encode if codec is not None else None
         self._shared = codec is None or codec.immutable
-        plain = (
-            len(channels) == 1
-            and codec is None
-            and channels[0].overflow == "block"
-            and channels[0].partition_of is None
-        )
-        self._pass_on = life.pass_on if plain else None
-        self._only = channels[0] if plain else None
-        self._fence = life.fence
 
     def no_short_way(self) -> None:
         """From now on every message goes by way of the life, which has something to do after it."""
-        self._pass_on = None
 
     def send(self, message: Any, *, timeout_s: float | None = None) -> None:
         """See `Outbox.send`."""
         if message.__class__ not in self._classes:
             self._look_closely(message)
-        if (
-            self._only is not None
-            and self._pass_on is not None
-            and self._life.open_unit is None
-            and self._pass_on(self._only, message, self._fence)
-        ):
-            return  # the shortest way: a unit of one message that is not durable
+        self._send(message, timeout_s)
+
+    def _send(self, message: Any, timeout_s: float | None) -> None:
         stored = self._encode(message) if self._encode is not None else None
         self._life.send(self._channels, message, self._shared, stored, timeout_s)
 
@@ -99,6 +84,45 @@ class Sender:
                 f"in the store; send {expected}, or give the subclass an outbox of its own"
             )
         raise MessageRefused(f"{where} sends {expected}, not {message!r} ({type_name(type(message))})")
+
+
+class LaneSender(Sender):
+    """A live outbox of a component that keeps nothing, which feeds one inbox that takes lanes.
+
+    Outside of an open unit each message is a unit of its own, of which nothing is kept. It goes the shortest way there is:
+    along the lane, while room lasts that was lent.
+    """
+
+    __slots__ = ("_append", "_channel", "_is_short", "_journal", "_lane", "_use_room")
+
+    def __init__(self, life: Door, outbox: Outbox[Any], channel: Channel, journal: Journal) -> None:
+        super().__init__(life, outbox, (channel,), None)
+        self._channel = channel
+        self._journal = journal
+        self._lane = journal.open_lane(channel, life.fence)
+        self._use_room = self._lane.room.pop
+        self._append = self._lane.sent.append
+        self._is_short = True
+
+    def no_short_way(self) -> None:
+        self._is_short = False
+
+    def send(self, message: Any, *, timeout_s: float | None = None) -> None:
+        """See `Outbox.send`."""
+        if message.__class__ not in self._classes:
+            self._look_closely(message)
+        if self._life.open_unit is not None or not self._is_short:
+            self._send(message, timeout_s)
+            return
+        try:
+            self._use_room()
+        except IndexError:
+            if not self._journal.lend(self._channel, self._lane, self._life.fence):
+                self._send(message, timeout_s)
+                return
+        self._append(message)
+        if self._channel.awaited:
+            self._journal.ring(self._channel)
 
 
 class Receiver:

@@ -163,6 +163,21 @@ class TestTheLine:
         it.serve_line_locked(5.001, [])
         assert granted(ticket) == [True]
 
+    def test_presses_while_the_first_in_it_has_no_patience_left(self) -> None:
+        it = channel(capacity=1_000)
+        assert it.take_room_locked(1_000)
+        first, second = join(it, now_s=5.0), join(it, now_s=6.0)
+        pressed = []
+        for now_s in (5.0009, 5.001):
+            it.serve_line_locked(now_s, [])
+            pressed.append(it.pressed)
+        it.release_room_locked(1, 5.5, [])
+        pressed.append(it.pressed)
+        it.release_room_locked(1, 6.5, [])
+        pressed.append(it.pressed)
+        assert granted(first, second) == [True, True]
+        assert pressed == [False, True, False, False]
+
     def test_keeps_nothing_back_in_a_channel_that_is_empty(self) -> None:
         it = channel(capacity=1)
         assert it.take_room_locked(1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from minions.flow.channel import Channel, Entry, Wakes
 from minions.flow.codec import codec_of
 from minions.flow.epoch import Sealed
 from minions.flow.journal import Journal
+from minions.flow.lane import Lane
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.parker import Parker
 from minions.flow.unit import Unit
@@ -55,7 +56,7 @@ class Scenario:
         failures: at which of its messages which consumer fails.
         put_down_every: a consumer gives back what it has in hand at every so many takes; 0 for never.
         timed: so many of the consumers wake by themselves.
-        short_ways: `pass_on` and `settle_effectless` are used where they may be.
+        short_ways: lanes and `settle_effectless` are used where they may be.
     """
 
     producers: int
@@ -123,6 +124,10 @@ class Queue(deque[Entry]):
     def append(self, entry: Entry) -> None:
         super().append(entry)
         self.log.append(("sent", entry[4], entry[1], message_of(entry)))
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.append(entry)
 
 
 class WatchedChannel(Channel):
@@ -252,29 +257,39 @@ class Run:
         fence, parker = Fence(f"producer{number}", 1), Parker()
         self.journal.join(fence, parker)
         cuts = [cut[1:] for cut in scenario.cuts if cut[0] == number]
+        lane = self.journal.open_lane(self.channel, fence)
         tried = turn = 0
         while tried < scenario.messages:
             size = min(scenario.unit_sizes[turn % len(scenario.unit_sizes)], scenario.messages - tried)
             messages = [number * 1_000 + tried + more for more in range(size)]
             tried += size
-            if self.send_unit(number, messages, fence, parker, scenario.timeouts_s[turn % len(scenario.timeouts_s)]):
+            timeout_s = scenario.timeouts_s[turn % len(scenario.timeouts_s)]
+            if self.send_along(lane, messages, fence) or self.send_unit(messages, fence, parker, timeout_s):
                 self.accepted[number] += messages
             for after, consumer, for_good in cuts:
                 if after == turn:
                     self.cut(consumer, for_good=for_good)
                     self.look()
             turn += 1
+        self.journal.end_life(Mailbox((), parker), fence)
 
-    def send_unit(
-        self, number: int, messages: list[int], fence: Fence, parker: Parker, timeout_s: float | None
-    ) -> bool:
-        scenario = self.scenario
-        short = scenario.short_ways and not (scenario.durable or scenario.partitioned) and len(messages) == 1
-        if short and self.journal.pass_on(self.channel, messages[0], fence):
-            return True
+    def send_along(self, lane: Lane, messages: list[int], fence: Fence) -> bool:
+        if not (self.scenario.short_ways and self.channel.takes_lanes and len(messages) == 1):
+            return False
+        try:
+            lane.room.pop()
+        except IndexError:
+            if not self.journal.lend(self.channel, lane, fence):
+                return False
+        lane.sent.append(messages[0])
+        if self.channel.awaited:
+            self.journal.ring(self.channel)
+        return True
+
+    def send_unit(self, messages: list[int], fence: Fence, parker: Parker, timeout_s: float | None) -> bool:
         unit = Unit(fence.component)
         for message in messages:
-            unit.send((self.channel,), message, True, INT.encode(message) if scenario.durable else None)
+            unit.send((self.channel,), message, True, INT.encode(message) if self.scenario.durable else None)
         try:
             self.submit(unit, fence, parker, timeout_s=timeout_s)
         except InboxFull:

@@ -598,45 +598,6 @@ class Rows(dict[str, bytes]):
         ledger.confirm(change)
 
 
-class TestPassingOn:
-    """The shortest way of one message that is not durable."""
-
-    def test_is_as_good_as_a_unit(self, rig: Rig) -> None:
-        a = rig.channel("a.in", capacity=2, durable=False)
-        sender, reader = rig.life("s"), rig.life("r", a)
-        assert reader.take() == []
-        assert rig.journal.pass_on(a, "x", sender.fence)
-        assert reader.rang()
-        assert reader.take() == [(a, 1, "x", None, 0)]
-        assert rig.journal.pass_on(a, "y", sender.fence)
-        assert (a.size, a.most, a.next_sequence) == (2, 2, 3)
-        assert not rig.journal.pass_on(a, "z", sender.fence)
-        assert a.size == 2
-
-    def test_wakes_only_who_would_take_it(self, rig: Rig) -> None:
-        a, b = rig.channel("a.in", durable=False), rig.channel("b.in", durable=False)
-        sender, one, other = rig.life("s"), rig.life("r#0", a, b), rig.life("r#1", a, b)
-        assert one.take(only=b) == other.take(only=a) == []
-        assert rig.journal.pass_on(a, "x", sender.fence)
-        assert not one.rang()
-        assert other.rang()
-
-    def test_stands_behind_those_in_line(self, rig: Rig) -> None:
-        a = rig.channel("a.in", capacity=3, durable=False)
-        sender, other = rig.life("s"), rig.life("o")
-        sender.send((a, 0), (a, 0))
-        assert other.send((a, 1), (a, 1)) is not None
-        assert not rig.journal.pass_on(a, "x", sender.fence)
-
-    @pytest.mark.parametrize(("mode", "passes"), [*zip(Mode, (True, True, False, False), strict=True)])
-    def test_needs_an_open_fence(self, rig: Rig, mode: Mode, passes: bool) -> None:
-        a = rig.channel("a.in", durable=False)
-        sender = rig.life("s")
-        rig.journal.advance(sender.fence, mode)
-        assert rig.journal.pass_on(a, "x", sender.fence) is passes
-        assert a.size == passes
-
-
 class TestReading:
     def test_takes_what_waits_or_sleeps_until_something_does(self, rig: Rig) -> None:
         a = rig.channel("a.in", capacity=5)
@@ -772,6 +733,10 @@ class TestReading:
         assert sender.rang()
         assert not sender.waits(ticket)
         assert (a.size, a.settled) == (2, 2)
+        reader.end()
+        with pytest.raises(StaleComponent):
+            rig.journal.settle_effectless(reader.mailbox, reader.fence, 1)
+        assert (a.size, a.settled) == (2, 2)
 
 
 class TestTheEndOfALife:
@@ -784,7 +749,6 @@ class TestTheEndOfALife:
             lambda life, a: life.waits(Ticket(life.bell, 0.0)),
             lambda life, a: life.journal.waits_for_commit(Ticket(life.bell, 0.0), life.fence, None),
             lambda life, a: life.journal.put_down(life.mailbox, life.fence),
-            lambda life, a: life.journal.settle_effectless(life.mailbox, life.fence, 0),
             lambda life, a: life.journal.attach(life.mailbox, life.fence),
         ],
     )

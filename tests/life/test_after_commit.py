@@ -407,6 +407,56 @@ def test_without_anything_durable_it_is_called_right_after_the_unit(system: Syst
         assert told.entries == ["called 0", "sent 0", "called 1", "sent 1"]
 
 
+def test_it_is_called_between_two_messages_that_were_taken_together(
+    system: System, start: Start, commits: Commits
+) -> None:
+    told, got, all_sent, on_disk = Log(), Log(), Gate(), Gate()
+
+    class Source(Component):
+        out = Outbox(Number)
+        sent = State(int)
+
+        def run(self) -> None:
+            for value in range(5):
+                self.sent += 1
+                self.out.send(Number(value))
+            all_sent.open()
+            self.commit()
+            on_disk.open()
+
+    class Plain(Component):
+        numbers = Inbox(Number, durable=False, retry=RETRY)
+        out = Outbox(Number)
+
+        @numbers.handler
+        def handle(self, number: Number) -> None:
+            if number.value == 0:
+                all_sent.pass_through()
+                self.after_commit(lambda: told.add("called"))
+            if number.value == 2:
+                commits.open()
+                on_disk.pass_through()
+            told.add(number.value)
+            if number.value == 3:
+                self.out.send(number)
+                if told.entries.count(3) == 1:
+                    raise ValueError("only the second time")
+
+    class Last(Component):
+        numbers = Inbox(Number, durable=False)
+
+        @numbers.handler
+        def handle(self, number: Number) -> None:
+            got.add(number.value)
+
+    source, plain, last = system.add(Source()), system.add(Plain()), system.add(Last())
+    system.connect(source.out, plain.numbers)
+    system.connect(plain.out, last.numbers)
+    start(system, forever=False).ended()
+    assert told.entries == [0, 1, 2, "called", 3, 3, 4]
+    assert got.entries == [3]
+
+
 # Units that fail ------------------------------------------------------------------------------------------------------
 
 
