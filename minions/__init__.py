@@ -4,12 +4,15 @@ from minions.errors import (
     CannotDecode,
     CannotEncode,
     CannotStore,
+    ChangeFailed,
     CodecError,
     CommitFailed,
     CommitTimeout,
+    ConfigurationError,
     DeclarationError,
     InboxEmpty,
     InboxFull,
+    Interrupted,
     MessageRefused,
     MinionsError,
     NoSuchDeadLetter,
@@ -27,7 +30,19 @@ from minions.errors import (
 )
 from minions.flow.rows import DeadLetter
 from minions.flow.statistics import InboxStatistics, Statistics
+from minions.life.lifecycle import Phase
+from minions.life.status import ComponentStatus
 from minions.model.component import Component
+from minions.model.limits import (
+    CpuLimit,
+    DescriptorLimit,
+    DiskFreeLimit,
+    ErrorLimit,
+    LagLimit,
+    LateLimit,
+    MemoryLimit,
+    Watchdog,
+)
 from minions.model.policy import Backoff, Restart, Retry
 from minions.model.ports import Inbox, Outbox, State, Table
 from minions.system import System
@@ -37,20 +52,32 @@ __all__ = [
     "CannotDecode",
     "CannotEncode",
     "CannotStore",
+    "ChangeFailed",
     "CodecError",
     "CommitFailed",
     "CommitTimeout",
     "Component",
+    "ComponentStatus",
+    "ConfigurationError",
+    "CpuLimit",
     "DeadLetter",
     "DeclarationError",
+    "DescriptorLimit",
+    "DiskFreeLimit",
+    "ErrorLimit",
     "Inbox",
     "InboxEmpty",
     "InboxFull",
     "InboxStatistics",
+    "Interrupted",
+    "LagLimit",
+    "LateLimit",
+    "MemoryLimit",
     "MessageRefused",
     "MinionsError",
     "NoSuchDeadLetter",
     "Outbox",
+    "Phase",
     "Restart",
     "Retry",
     "StaleComponent",
@@ -68,4 +95,5 @@ __all__ = [
     "TopologyError",
     "UnitTooLarge",
     "UsageError",
+    "Watchdog",
 ]

@@ -3,7 +3,9 @@
 MinionsError
 ├── DeclarationError          a component class cannot be what it says (raised when the class is defined)
 ├── TopologyError             the system cannot run as it is wired; lists every problem at once
+├── ConfigurationError        settings that cannot be, in minions.toml or in code; lists every problem at once (also a ValueError)
 ├── SystemFailed              the running system ended and not in order
+├── ChangeFailed              what was wished of a component did not come about
 ├── UsageError                a method was called where it cannot work (also a RuntimeError)
 ├── MessageRefused            a value that an outbox does not carry (also a TypeError)
 ├── UnitTooLarge              one unit holds more than may ever be admitted
@@ -23,10 +25,11 @@ MinionsError
     └── CommitFailed          rows were not committed; says whether to try them again
 
 BaseException
+├── Interrupted               thrown into a handler that hangs in pure Python, where the component allows it
 ├── StaleComponent            in the thread of an abandoned life, at its next door
 └── StopRequested             in the thread of a life that was asked to stop and goes on sending
 
-The last two are no ``Exception``: user code that catches ``Exception`` must not swallow them.
+These three are no ``Exception``: user code that catches ``Exception`` must not swallow them.
 """
 
 from __future__ import annotations
@@ -37,12 +40,15 @@ __all__ = [
     "CannotDecode",
     "CannotEncode",
     "CannotStore",
+    "ChangeFailed",
     "CodecError",
     "CommitFailed",
     "CommitTimeout",
+    "ConfigurationError",
     "DeclarationError",
     "InboxEmpty",
     "InboxFull",
+    "Interrupted",
     "MessageRefused",
     "MinionsError",
     "NoSuchDeadLetter",
@@ -92,8 +98,26 @@ class TopologyError(MinionsError):
         self.problems = tuple(problems)
 
 
+class ConfigurationError(MinionsError, ValueError):
+    """Settings were refused, before anything was started.
+
+    Attributes:
+        subject: the path of the file, or the name of the class.
+        problems: one sentence for each problem: where, which value, what to write instead.
+    """
+
+    def __init__(self, subject: str, problems: Sequence[str]) -> None:
+        super().__init__(_listed(f"{subject} was refused", problems))
+        self.subject = subject
+        self.problems = tuple(problems)
+
+
 class SystemFailed(MinionsError):
     """The running system has ended, and not in order; everything that was committed is kept."""
+
+
+class ChangeFailed(MinionsError):
+    """What was wished of a component has not come about: it was given up, or somebody wished otherwise, or the system stops."""
 
 
 class UsageError(MinionsError, RuntimeError):
@@ -186,6 +210,14 @@ class CommitFailed(StoreError):
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
         self.permanent = permanent
+
+
+class Interrupted(BaseException):
+    """Thrown by the runtime into a handler that makes no progress in pure Python, where the component was declared to bear that.
+
+    It comes between any two steps of the handler, also inside of a library: a lock may stay locked, a `finally` block half-run.
+    The handler's unit of work is forgotten. It is never thrown outside of a handler, and at most once into a life.
+    """
 
 
 class StaleComponent(BaseException):

@@ -8,18 +8,28 @@ __all__ = [
     "AfterCommitDropped",
     "AfterCommitFailed",
     "CommitTrouble",
+    "CommitsResumed",
     "ComponentAbandoned",
     "ComponentFailed",
     "ComponentFinished",
+    "ComponentInterrupted",
+    "ComponentPaused",
+    "ComponentRecovered",
+    "ComponentResumed",
+    "ComponentStalled",
     "ComponentStarted",
     "ComponentStopped",
     "Event",
+    "Evidence",
     "GaveUp",
+    "LimitExceeded",
+    "LimitKept",
     "MessageOutlivedProcess",
     "MessageSetAside",
     "StateOpened",
     "SystemStarted",
     "SystemStopped",
+    "TickLate",
 ]
 
 
@@ -97,6 +107,42 @@ class ComponentFinished(Event):
 
 @attrs.frozen
 class ComponentStopped(Event):
+    component: str
+    epoch: int
+
+
+@attrs.frozen
+class ComponentInterrupted(Event):
+    """What a component was at when it was to stop was broken off; the unit of work that it belonged to never was.
+
+    Attributes:
+        where: "on_start", "run" or the name of the handler.
+        error: what that has raised, one line.
+    """
+
+    component: str
+    epoch: int
+    where: str
+    error: str
+
+
+@attrs.frozen
+class ComponentPaused(Event):
+    """It takes nothing more; its inboxes keep what arrives.
+
+    Attributes:
+        by: who wishes it: "operator", "watchdog".
+    """
+
+    component: str
+    epoch: int
+    by: str
+
+
+@attrs.frozen
+class ComponentResumed(Event):
+    """It goes on after a pause."""
+
     component: str
     epoch: int
 
@@ -184,11 +230,16 @@ class MessageSetAside(Event):
 
 @attrs.frozen
 class GaveUp(Event):
-    """A component failed too often within the window of its restart policy; the system stops."""
+    """A component failed too often within the window of its restart policy.
+
+    Attributes:
+        then: "stop": the system stops; "isolate": the component and what sends to it stay down, the rest goes on.
+    """
 
     component: str
     failures: int
     within_s: float
+    then: str = "stop"
 
 
 @attrs.frozen
@@ -197,11 +248,76 @@ class ComponentAbandoned(Event):
 
     Attributes:
         stack: where the thread is, as Python prints it.
+        zombies: how many abandoned threads of this system are alive, this one among them.
     """
 
     component: str
     epoch: int
     stack: str
+    zombies: int = 1
+
+
+@attrs.frozen
+class Evidence:
+    """What one thread is doing, as far as it can be seen from outside. No event by itself: events carry it.
+
+    Attributes:
+        component: whose thread it is.
+        epoch: which life of it.
+        doing: what the thread was last known to begin: "handling add", "run", "on_start".
+        message_id: the message in work, or empty.
+        for_s: for how long there has been no progress.
+        cpu_s: how much CPU time the thread has used in that time, in seconds.
+        on_cpu: whether it runs, or would run if it had the interpreter's lock (GIL); None where that cannot be told.
+        system_call: the system call that it is blocked in; empty when it runs, or where that cannot be told.
+        resource: what it waits for, for people, such as "socket 127.0.0.1:49152 -> 127.0.0.1:5432 (descriptor 7)"; or empty.
+        holder: the name of the thread that holds the lock it waits for; empty where there is none or the lock does not know.
+        stack: where it is, as Python prints it, the innermost call last; empty once it has ended.
+    """
+
+    component: str
+    epoch: int
+    doing: str
+    message_id: str
+    for_s: float
+    cpu_s: float
+    on_cpu: bool | None
+    system_call: str
+    resource: str
+    holder: str
+    stack: str
+
+    @property
+    def sentence(self) -> str:
+        """What it waits for, in one plain sentence."""
+        message = f" with message {self.message_id}" if self.message_id else ""
+        return (
+            f"{self.component} (life {self.epoch}) has made no progress for {self.for_s:.1f} s in {self.doing}{message}: "
+            f"{self._state}{self._place}."
+        )
+
+    @property
+    def _state(self) -> str:
+        used = f"it has used {self.cpu_s:.1f} s of CPU time since"
+        if not self.stack:
+            return "its thread has ended"
+        if self.on_cpu:
+            return f"it computes, {used}"
+        if self.resource:
+            held = f", held by thread {self.holder}" if self.holder else ""
+            call = f" (in {self.system_call})" if self.system_call else ""
+            return f"it waits for {self.resource}{held}{call}"
+        if self.system_call:
+            return f"it is blocked in the system call {self.system_call}"
+        return f"whether it waits or computes cannot be told here, {used}"
+
+    @property
+    def _place(self) -> str:
+        """The innermost line of the stack that names a file: where in the code it is."""
+        for line in reversed(self.stack.splitlines()):
+            if line.startswith('  File "'):
+                return f", at {line.strip()}"
+        return ""
 
 
 @attrs.frozen
@@ -217,3 +333,107 @@ class CommitTrouble(Event):
     attempt: int
     error: str
     given_up: bool
+
+
+@attrs.frozen
+class CommitsResumed(Event):
+    """A commit that had failed is made: what was wrong with the disk has passed, and nothing was lost.
+
+    Attributes:
+        failures: how many times it had failed.
+    """
+
+    failures: int
+
+
+@attrs.frozen
+class ComponentStalled(Event):
+    """A thread makes no progress, and does not wait for anything of the runtime's own.
+
+    Attributes:
+        evidence: what it is doing, as far as it can be seen from outside.
+        answer: what follows: "report" or "restart".
+    """
+
+    component: str
+    epoch: int
+    evidence: Evidence
+    answer: str
+
+
+@attrs.frozen
+class ComponentRecovered(Event):
+    """A thread that was reported as stalled goes on, or its life is over.
+
+    Attributes:
+        stalled_s: for how long it had made no progress.
+        ended: whether its life is over; otherwise it goes on.
+    """
+
+    component: str
+    epoch: int
+    stalled_s: float
+    ended: bool
+
+
+@attrs.frozen
+class LimitExceeded(Event):
+    """Something that the watchdog measures has been past its mark for as long as its limit allows.
+
+    Attributes:
+        limit: "memory", "descriptors", "disk_free", "cpu", "lag" or "errors".
+        about: the inbox ("lag") or the component ("errors") that it is about; empty for the whole process.
+        value: what was measured last.
+        mark: the mark.
+        unit: of both: "bytes", "ratio" (from 0 to 1), "s" or "per_minute".
+        for_s: for how long the mark has been passed.
+        then: what follows: "report", "pause_sources", "restart" or "stop".
+        text: all that in one plain sentence.
+    """
+
+    limit: str
+    about: str
+    value: float
+    mark: float
+    unit: str
+    for_s: float
+    then: str
+    text: str
+
+
+@attrs.frozen
+class LimitKept(Event):
+    """What had exceeded a limit is back below its lower mark; follows each `LimitExceeded` and each `TickLate` once.
+
+    Attributes:
+        limit, about, value, unit: as in `LimitExceeded`; also "late", after `TickLate`.
+        exceeded_s: how long ago it was told that the limit is exceeded.
+    """
+
+    limit: str
+    about: str
+    value: float
+    unit: str
+    exceeded_s: float
+
+
+@attrs.frozen
+class TickLate(Event):
+    """The watchdog ran later than it should have; nothing else in Python ran on time either.
+
+    Attributes:
+        late_s: how late the last tick was.
+        diagnosis: "gil_held": the interpreter's lock (GIL) was not to be had; "stopped": the process hardly ran and did not wait
+            for a core: it was stopped, throttled by a quota, or the whole machine was suspended; "starved": it wanted to run, and
+            no core was free; "unknown".
+        culprit: the name of the thread that ran in the meantime ("gil_held"), which is that of the component where it is one;
+            empty where there was no such thread.
+        culprit_cpu_s: CPU time of that thread since the tick before.
+        then: what follows: "report", "pause_sources" or "stop".
+    """
+
+    late_s: float
+    diagnosis: str
+    culprit: str
+    culprit_cpu_s: float
+    then: str

@@ -35,21 +35,33 @@ class Fence:
         component: the name of the component, with the number of the replica where there are several.
         epoch: the number of the life, counted from 1 since the process started.
         mode: guarded by the journal's lock; it only ever moves forward.
+        held: whether it is paused: its thread takes nothing more, and when it is asked to stop it ends without handling what
+            waits. Guarded by the journal's lock.
+        yields: whether its thread is to look at the fence before it goes on with what it has taken. Guarded as `mode`, and read
+            without the lock between two messages, where a late answer does no harm.
         parkers: where its threads may be asleep, to be woken when the mode moves; guarded by the journal's lock.
     """
 
-    __slots__ = ("component", "epoch", "mode", "parkers")
+    __slots__ = ("component", "epoch", "held", "mode", "parkers", "yields")
 
     def __init__(self, component: str, epoch: int) -> None:
         self.component = component
         self.epoch = epoch
         self.mode = Mode.LIVE
+        self.held = False
+        self.yields = False
         self.parkers: list[Parkable] = []
 
     def advance_locked(self, mode: Mode) -> None:
         """Moves the mode forward; a mode that is already past stays. The caller holds the journal's lock."""
         if mode > self.mode:
             self.mode = mode
+        self.yields = self.held or self.mode >= Mode.ENDING
+
+    def hold_locked(self, held: bool) -> None:
+        """Pauses, or lets go on. The caller holds the journal's lock."""
+        self.held = held
+        self.yields = held or self.mode >= Mode.ENDING
 
     def check_locked(self) -> None:
         """Raises StaleComponent once the fence was cut. The caller holds the journal's lock."""

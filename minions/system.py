@@ -6,30 +6,37 @@ import inspect
 import logging
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import attrs
+
 from minions import events
 from minions.clock import Clock, SystemClock
-from minions.errors import StoreError, SystemFailed, TopologyError, UsageError
+from minions.errors import ConfigurationError, StoreError, SystemFailed, TopologyError, UsageError
 from minions.flow import rows
 from minions.flow.codec import state_codec_of
 from minions.flow.rows import DeadLetter
 from minions.flow.statistics import Statistics
 from minions.flow.store import has_store, read_rows
 from minions.flow.table_reader import TableReader
+from minions.life import commands
 from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, leave_now
 from minions.life.plan import Plan
 from minions.life.runtime import Options, Runtime
+from minions.life.status import ComponentStatus
+from minions.life.switch_interval import switch_interval
 from minions.life.tables import NOTHING_UNSAVED, TableView, table_codecs_of
 from minions.model.component import Component, copy_of
+from minions.model.limits import Watchdog
 from minions.model.partition import PARTITIONS, PartitionBy, home_of, partition_of_key
-from minions.model.policy import Restart
+from minions.model.policy import OnStall, Restart, Strategy
 from minions.model.ports import Inbox, Outbox, State, Table
-from minions.model.topology import Link, Node, Topology, default_name
+from minions.model.topology import Group, Link, Node, Topology, default_name
 from minions.observe.logs import log_event, shown_by_default
 
 __all__ = ["System"]
@@ -50,6 +57,11 @@ class System:
         synchronous: what a commit survives: "NORMAL" any end of the process; "FULL" the loss of power too, at one fsync a
             commit. With "NORMAL" a loss of power leaves the state consistent, but may take the last commits.
         stop_timeout_s: the one deadline for an orderly stop; what did not stop by then is abandoned and reported.
+        watchdog: what is looked at while it runs, and what follows; see `Watchdog`.
+        max_zombies: how many threads may be abandoned and still alive; with one more the system stops.
+
+    What ``minions.toml`` beside the script says (in the tables ``[system]``, ``[watchdog]`` and ``[components.<name>]``) holds in
+    the place of what the program says.
     """
 
     def __init__(
@@ -59,13 +71,18 @@ class System:
         folder: str | Path | None = None,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         stop_timeout_s: float = 10.0,
+        watchdog: Watchdog = Watchdog(),
+        max_zombies: int = 16,
     ) -> None:
         if synchronous not in ("NORMAL", "FULL"):
             raise UsageError(f"System({name!r}): synchronous={synchronous!r} must be 'NORMAL' or 'FULL'")
         self.name = name
-        self.folder = Path(folder) if folder is not None else _beside_the_caller()
-        self._synchronous: Literal["NORMAL", "FULL"] = synchronous
-        self._stop_timeout_s = stop_timeout_s
+        project = _project_of_the_caller()
+        self.folder = Path(folder) if folder is not None else project / ".minions"
+        self._configuration_path = project / "minions.toml"
+        self._settings = _Settings(
+            synchronous=synchronous, stop_timeout_s=stop_timeout_s, watchdog=watchdog, max_zombies=max_zombies
+        )
         self._topology = Topology()
         self._clock: Clock = SystemClock()
         self._runtime: Runtime | None = None
@@ -80,6 +97,9 @@ class System:
         replicas: int = 1,
         partition_by: PartitionBy | None = None,
         restart: Restart = Restart(),
+        stall_after_s: float | None = None,
+        on_stall: OnStall = "report",
+        async_exception: bool = False,
     ) -> C:
         """Adds a component and returns it, so that its ports can be connected.
 
@@ -93,7 +113,14 @@ class System:
                 of the message. All messages with one key are handled by one replica, in order. Keys are spread over 128
                 partitions, and each `State` has a value for each partition, which is there while one of its messages is
                 handled; with another number of replicas a partition moves with its messages and its state.
-            restart: how often it may fail by itself, and how fast it comes back.
+            restart: whether, how often and how fast it comes back after it has ended by itself.
+            stall_after_s: it is stalled when it makes no progress for so long, in seconds. By default a unit of work is after a
+                minute, and a `run` that waits outside of one never is, because that is what it is for.
+            on_stall: what follows: "report" (an event with what its thread waits for), "restart" (a new life; a thread that
+                cannot be ended is abandoned), "stop" (an orderly stop of the system, exit code 1).
+            async_exception: when it is to end and neither `on_interrupt` nor what it gave to `blocking` helps, an exception may
+                be raised in its thread, where that computes in Python. It can leave locks held and ``finally`` blocks half
+                done, so it is for code that holds nothing.
         """
         self._refuse_while_running("add()")
         if not isinstance(component, Component):
@@ -102,7 +129,7 @@ class System:
                 + ("; add an object of that class" if isinstance(component, type) else "")
             )
         name = name if name is not None else default_name(type(component))
-        node = Node(name, component, replicas, restart, partition_by)
+        node = Node(name, component, replicas, restart, partition_by, stall_after_s, on_stall, async_exception)
         if self._topology.node_of(component) is not None:
             raise UsageError(f"{node.name}: this very object was added before; make another one, or ask for replicas=")
         self._topology.add(node)
@@ -123,23 +150,65 @@ class System:
                 raise UsageError(f"System.connect() takes {expected} of a component that was added, not {port!r}")
         self._topology.connect(Link(outbox, inbox))
 
+    def group(self, name: str, components: Sequence[Component], strategy: Strategy = "one_for_all") -> None:
+        """Declares that components are restarted together, whenever the life of one of them ends in a failure or is restarted.
+
+        Those that are up are stopped between two units of work, producers first; once the wait after the failure is over all
+        begin again, consumers first. What is sent to them meanwhile waits.
+
+        Args:
+            name: of the group.
+            components: that were added, each in one group at most.
+            strategy: "one_for_all" all of them; "rest_for_one" the one that failed and those named after it; "one_for_one" that
+                one only, as without a group.
+        """
+        self._refuse_while_running("group()")
+        self._topology.groups.append(Group(name, tuple(components), strategy))
+
     def check(self) -> None:
-        """Looks at the whole system without starting anything.
+        """Looks at the whole system, and at ``minions.toml``, without starting anything.
 
         Raises:
-            TopologyError: with every problem: which component, which port, and what to do.
+            TopologyError: with every problem: which component, which port, and what to do; those of the file included.
+            ConfigurationError: nothing is wrong but the file: which value, and what to write instead.
         """
         self._plan()
 
     def _plan(self) -> Plan:
+        return self._plan_and_settings()[0]
+
+    def _plan_and_settings(self) -> tuple[Plan, _Settings]:
+        settings, values, misconfigured = self._configured()
         problems = self._topology.problems()
-        plan, unstorable = Plan.of(self._topology, run_id=secrets.token_hex(4))
+        plan, unstorable = Plan.of(self._topology, secrets.token_hex(4), values)
         if problems or unstorable:
-            raise TopologyError(self.name, [*problems, *unstorable])
-        return plan
+            misconfigured = [f"{self._configuration_path}: {problem}" for problem in misconfigured]
+            raise TopologyError(self.name, [*problems, *unstorable, *misconfigured])
+        if misconfigured:
+            raise ConfigurationError(str(self._configuration_path), misconfigured)
+        return plan, settings
+
+    def _configured(self) -> tuple[_Settings, dict[str, Mapping[str, Any]], list[str]]:
+        """What ``minions.toml`` says in the place of what the program says: of the system, of components; and what is wrong."""
+        settings = self._settings
+        if not self._configuration_path.exists():
+            return settings, {}, []
+        from minions.model import configuration  # noqa: PLC0415 - only who has such a file has to pay for it
+
+        text = configuration.read(self._configuration_path) or ""
+        said, problems = configuration.configuration_of(text, settings.watchdog)
+        problems += configuration.unknown(said.components, [node.name for node in self._topology.nodes])
+        values = {}
+        for node in self._topology.nodes:
+            if node.name in said.components:
+                found = configuration.configured(node.blueprint, node.name, said.components[node.name])
+                values[node.name] = found.values
+                problems += found.problems
+        system = {name: value for name, value in attrs.asdict(said.system).items() if value is not None}
+        return attrs.evolve(settings, watchdog=said.watchdog, **system), values, problems
 
     # ------------------------------------------------------------------ running
-    def run(self, *, forever: bool = False) -> str:
+    def run(self, *, forever: bool = False, switch_interval_s: float | None = None) -> str:
         """Runs the system in the foreground, until it is stopped or nothing can happen any more. Blocks.
 
         Nothing can happen any more when every source has finished and every inbox is empty. On the main thread, Ctrl-C and
@@ -148,6 +217,10 @@ class System:
 
         Args:
             forever: stay when nothing can happen any more.
+            switch_interval_s: after how many seconds CPython takes the interpreter from a thread that computes when another
+                thread waits for it: from 0.000001 to 1, in all threads of the process, while the system runs. Where several
+                systems in the process ask, the shortest holds. None leaves it alone (0.005, if nobody has set it). What it
+                brings and costs is on the page about performance.
 
         Returns:
             Why it ended: "finished", "stopped", "interrupted" (Ctrl-C) or "terminated" (SIGTERM).
@@ -155,6 +228,7 @@ class System:
         Raises:
             TopologyError: see `check`.
             CannotDecode: what is kept is not what the classes say; nothing was changed.
+            UsageError: that is no switch interval; nothing was started.
             SystemExit: the state folder cannot be used (the cause is a `StoreError`; nothing in it was changed), a component
                 failed too often, or something could not be kept: one sentence, exit code 1. Where threads are left that
                 cannot be ended, the process ends at once with exit code 70.
@@ -165,7 +239,7 @@ class System:
             raise SystemExit(
                 f"{self.name}: cannot start: {error}; raise the limit on open files (ulimit -n)"
             ) from error
-        with shown_by_default(), foreground.handlers():
+        with shown_by_default(), foreground.handlers(), switch_interval(self.name, switch_interval_s):
             runtime = self._make(forever)
             runtime.start_apart(foreground.ended)
             foreground.wait(runtime.stop, self._end_at_once)
@@ -183,34 +257,125 @@ class System:
         return stopped.reason
 
     @contextmanager
-    def started(self) -> Iterator[System]:
+    def started(self, *, switch_interval_s: float | None = None) -> Iterator[System]:
         """Runs the system inside another program: a test, a notebook, a web application.
 
         It is up when the block is entered, stays until the block is left, and is then stopped in order. No signal handlers are
         installed and the process is never ended.
 
+        Args:
+            switch_interval_s: see `run`; after the block holds again what held before.
+
         Raises:
             TopologyError: see `check`.
+            UsageError: that is no switch interval; nothing was started.
             StoreError: the state folder cannot be used; nothing in it was changed.
             SystemFailed: at the end of the block: something failed, or threads are left that cannot be ended.
         """
-        runtime = self._make(forever=True)
-        try:
-            runtime.start()
-            was_up = runtime.wait_until_up()
-            if was_up:
-                yield self
-        finally:
-            runtime.end()
+        with switch_interval(self.name, switch_interval_s):
+            runtime = self._make(forever=True)
+            try:
+                runtime.start()
+                was_up = runtime.wait_until_up()
+                if was_up:
+                    yield self
+            finally:
+                runtime.end()
         self._raise_if_failed(runtime)
         if not was_up:
             raise SystemFailed(f"{self.name} was stopped before all of its components had started")
 
-    def stop(self) -> None:
-        """Begins an orderly stop and returns at once; without effect when the system does not run. Any thread may call it."""
+    def stop(self, *components: Component | str) -> Future[None]:
+        """Begins an orderly stop, of the system or of some components, and returns at once. Any thread may call it.
+
+        A component is stopped between two units of work, producers first where there are several; it stays down until `start`,
+        and its inboxes keep what waits and what arrives. One whose thread does not end is interrupted, and abandoned after
+        `stop_timeout_s`. `run()` stays while a component is down that somebody may start again.
+
+        Without effect when the system does not run.
+
+        Args:
+            components: that were added, or their names; the whole system without any.
+
+        Returns:
+            A future that is done when it has come about, here and in the next four. Its result is None, or a `ChangeFailed`. It
+            need not be looked at; what it calls back is called on the supervisor's thread, and must be brief.
+        """
         runtime = self._running
-        if runtime is not None:
-            runtime.stop("stopped")
+        if runtime is None:
+            over: Future[None] = Future()
+            over.set_result(None)
+            return over
+        if components:
+            return self._change(commands.Halt, components)
+        runtime.stop("stopped")
+        return runtime.when_over()
+
+    def start(self, *components: Component | str) -> Future[None]:
+        """Begins components that are down: stopped, finished, given up or isolated. Returns at once; see `stop`.
+
+        Args:
+            components: that were added, or their names; all without any.
+
+        Raises:
+            UsageError: the system does not run: `run` and `started` start it.
+        """
+        return self._change(commands.Start, components)
+
+    def restart(self, *components: Component | str) -> Future[None]:
+        """Gives components a new life, with what is to be restarted with them. Returns at once; see `stop`.
+
+        Args:
+            components: that were added, or their names; all that are not down without any.
+
+        Raises:
+            UsageError: the system does not run.
+        """
+        return self._change(commands.Restart, components)
+
+    def pause(self, *components: Component | str) -> Future[None]:
+        """Has components take nothing more; what they have in work they finish. Returns at once; see `stop`.
+
+        Inboxes keep what arrives, and senders wait when they are full. A `run()` goes on until it sends, saves or receives. When
+        the system stops, what waits for a paused component is left where it is.
+
+        Args:
+            components: that were added, or their names; all without any.
+
+        Raises:
+            UsageError: the system does not run.
+        """
+        return self._change(commands.Pause, components)
+
+    def resume(self, *components: Component | str) -> Future[None]:
+        """Lets components go on that were paused by `pause`. Returns at once; see `stop`.
+
+        Args:
+            components: that were added, or their names; all without any.
+
+        Raises:
+            UsageError: the system does not run.
+        """
+        return self._change(commands.Resume, components)
+
+    def _change(self, kind: type[commands.Change], components: tuple[Component | str, ...]) -> Future[None]:
+        runtime = self._running
+        if runtime is None:
+            raise UsageError(f"{self.name} does not run: `system.run()` or `with system.started():` starts it")
+        names = tuple(self._node_named(component).name for component in components)
+        return runtime.change(kind, names or None, "operator")
+
+    def _node_named(self, component: Component | str) -> Node:
+        names = [node.name for node in self._topology.nodes]
+        if isinstance(component, str):
+            found = next((node for node in self._topology.nodes if node.name == component), None)
+        else:
+            found = self._topology.node_of(component)
+        if found is None:
+            raise UsageError(
+                f"{self.name} has no component {component!r}: give what system.add(...) returned, or one of {', '.join(names)}"
+            )
+        return found
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Blocks until nothing can happen any more, or the system has ended; False when that did not happen in time.
@@ -225,13 +390,16 @@ class System:
 
     def _make(self, forever: bool) -> Runtime:
         self._refuse_while_running("run()")
+        plan, settings = self._plan_and_settings()
         options = Options(
             folder=self.folder,
-            synchronous=self._synchronous,
-            stop_timeout_s=self._stop_timeout_s,
+            synchronous=settings.synchronous,
+            stop_timeout_s=settings.stop_timeout_s,
             forever=forever,
+            most_zombies=settings.max_zombies,
+            watchdog=settings.watchdog,
         )
-        self._runtime = Runtime(self.name, self._topology, self._plan(), options, self._clock, self._on_event)
+        self._runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event)
         return self._runtime
 
     @property
@@ -302,7 +470,8 @@ class System:
         Raises:
             NoSuchDeadLetter: of one of them there is none, or somebody else was faster. Here and below, nothing was done.
             CannotDecode: one cannot be read any more, see `message_of`.
-            UsageError: the inbox of one is not part of the system (any more), or the system is just ending.
+            UsageError: the inbox of one is not part of the system (any more); or the system is just ending: then the first of
+                several may have been dealt with, see `dead_letters` when it has ended.
             StoreError: the state folder cannot be used: `StoreLocked` where another process runs on it.
         """
         with self._dead_letters_in_hand(retrying=True) as in_hand:
@@ -319,7 +488,8 @@ class System:
 
         Raises:
             NoSuchDeadLetter: of one of them there is none, or somebody else was faster; nothing was done.
-            UsageError: the system is just ending, or there is nothing of that name; nothing was done.
+            UsageError: there is nothing of that name, and nothing was done; or the system is just ending: then the first of
+                several may have been dealt with, see `dead_letters` when it has ended.
             StoreError: the state folder cannot be used: `StoreLocked` where another process runs on it.
         """
         with self._dead_letters_in_hand(retrying=False) as in_hand:
@@ -333,7 +503,7 @@ class System:
             return
         channels = self._plan().channels if retrying else {}
         with opened_apart(
-            self.folder, channels, self._inboxes(), self._clock, self._synchronous, self._on_event
+            self.folder, channels, self._inboxes(), self._clock, self._configured()[0].synchronous, self._on_event
         ) as apart:
             yield apart
 
@@ -355,6 +525,17 @@ class System:
         return f"{node.name}.{of.name}" if isinstance(of, Inbox) else node.name
 
     # ------------------------------------------------------------------ looking
+    def status(self) -> tuple[ComponentStatus, ...]:
+        """Where every thread of a component is in its lifecycle, in the order of their start. Any thread.
+
+        Raises:
+            UsageError: the system does not run.
+        """
+        runtime = self._running
+        if runtime is None:
+            raise UsageError(f"{self.name}.status() works while the system runs")
+        return runtime.status()
+
     def statistics(self) -> Statistics:
         """What was counted since the system was started: lengths, high-water marks, time blocked, commits. Any thread.
 
@@ -427,10 +608,20 @@ class System:
         return rows.states_of(key, found[key]) if key in found else {}
 
 
-def _beside_the_caller() -> Path:
-    """``.minions`` in the folder of the file that made the system; in the working directory where there is no file."""
+@attrs.frozen(kw_only=True)
+class _Settings:
+    """What the program asks for, or a file in its place; see `System`."""
+
+    synchronous: Literal["NORMAL", "FULL"]
+    stop_timeout_s: float
+    watchdog: Watchdog
+    max_zombies: int
+
+
+def _project_of_the_caller() -> Path:
+    """The folder of the file that made the system; the working directory where there is no file."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
     script = frame.f_globals.get("__file__") if frame is not None else None
-    return (Path(script).absolute().parent if script else Path.cwd()) / ".minions"
+    return Path(script).absolute().parent if script else Path.cwd()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from math import inf
@@ -15,9 +16,10 @@ sys.path.insert(0, str(_HERE))  # so that it runs from any folder
 
 import matrix  # noqa: E402
 import memory  # noqa: E402
-from bench import cells, report  # noqa: E402
+from bench import cells, footprint, report  # noqa: E402
 from bench.child import TookTooLong  # noqa: E402
 from bench.samples import Spread  # noqa: E402
+from bench.trend import trend  # noqa: E402
 
 _WITHOUT_LIBRARIES = ["queue.Queue", "SimpleQueue", "sqlite3", "sqlite3-full"]
 
@@ -119,6 +121,17 @@ def test_startup_shows_every_figure() -> None:
     assert cases == {"python", "import-peers", "import-minions", "idle-1", "idle-100", "idle-1000", "resume"}
 
 
+def test_watchdog_shows_what_a_tick_costs_for_each_number_of_components() -> None:
+    done = _run("watchdog.py", "--quick", "--only", "components-10", "components-100", "--json")
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert [(figure["case"], figure["unit"]) for figure in figures] == [
+        (case, unit) for case in ("components-10", "components-100") for unit in ("ms", "ms", "%")
+    ]
+    assert all(figure["median"] > 0 for figure in figures)
+
+
 def test_the_matrix_measures_every_cell_and_its_file_gives_the_same_ratios_again(tmp_path: Path) -> None:
     file = tmp_path / "matrix.csv"
     done = _run(
@@ -199,16 +212,87 @@ def test_a_run_that_does_not_end_in_time_counts_as_nothing_and_is_told_apart_fro
     assert results.spread(setting, "minions", 1) == Spread(0, 0, 0)
 
 
-def test_growth_beyond_the_margin_is_a_failure() -> None:
-    def grown(factor: float) -> bool:
-        return memory.judged([memory.Moment(second, round(1e6 * factor**second), 0) for second in range(90)]).bounded
+def _moments(
+    seconds: int = 180,
+    *,
+    bytes_a_message: float = 0.0,
+    blocks_a_message: float = 0.0,
+    noise: float = 0.0,
+    free: int = 0,
+) -> list[footprint.Moment]:
+    """A run that sends 100,000 messages a second and holds 50 MB; `free` is what the allocator holds more from the middle on."""
+    chance, moments = random.Random(1), []
+    for second in range(seconds):
+        messages, idle = 100_000 * second, free * (second >= seconds // 2)
+        kept = round(50_000_000 + bytes_a_message * messages + chance.gauss(0, noise))
+        blocks = round(100_000 + blocks_a_message * messages + chance.gauss(0, 1_000))
+        moments.append(footprint.Moment(second, messages, kept + idle, kept + idle, idle, blocks, 1_000))
+    return moments
 
-    assert grown(1.001)  # 3 % from third to third
-    assert not grown(1.002)  # 6 %
-    assert grown(0.9)
+
+@pytest.mark.parametrize(
+    ("moments", "findings"),
+    [
+        (_moments(), "held held held"),
+        (_moments(noise=50_000), "held held held"),
+        (_moments(bytes_a_message=-1), "held held held"),
+        (_moments(bytes_a_message=0.02), "BROKEN held held"),
+        (_moments(blocks_a_message=0.0003), "held BROKEN held"),
+        (_moments(bytes_a_message=0.02, noise=3_000_000), "not settled held held"),
+        (_moments(free=2_000_000), "held held held"),
+        (_moments(free=10_000_000), "held held BROKEN"),
+    ],
+)
+def test_a_run_is_bounded_only_where_no_rule_is_broken_and_each_is_settled(
+    moments: list[footprint.Moment], findings: str
+) -> None:
+    verdict = memory.judged(moments)
+
+    assert " ".join(rule.finding.value for rule in verdict.rules) == findings
+    assert verdict.bounded == (findings == "held held held")
 
 
-def test_memory_is_watched_while_every_stream_flows(tmp_path: Path) -> None:
+def test_the_margin_is_that_of_resident_memory_from_third_to_third() -> None:
+    moments = _moments(free=5_000_000)  # 10 %, half of which the middle third has already in its median
+
+    assert [memory.judged(moments, margin).rules[2].finding.value for margin in (4.0, 11.0)] == ["BROKEN", "held"]
+
+
+def test_a_run_that_is_too_short_gets_no_verdict() -> None:
+    with pytest.raises(ValueError, match="59 moments are too few to judge by; 60 are the least"):
+        memory.judged(_moments(59))
+
+
+def test_a_trend_knows_how_far_it_can_be_trusted() -> None:
+    chance, x = random.Random(2), list(range(400))
+    off = 0
+    for _ in range(200):
+        found = trend(x, [0.5 * each + chance.gauss(0, 10) for each in x])
+        off += not found.least <= 0.5 <= found.most
+    assert 2 <= off <= 22  # 5 % of 200, and what chance does to it
+
+
+def test_what_is_kept_is_in_use_and_what_was_freed_is_not() -> None:
+    script = (
+        "import gc\nfrom bench.footprint import free_asker, resident\nfree = free_asker()\n"
+        "def in_use():\n    return resident()[1] - free()\n"
+        "before = in_use()\nkept = [bytearray(10_000) for _ in range(2_000)]\nafter = in_use()\n"
+        "last = kept[-1]\ndel kept\nprint(after - before, in_use() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(_HERE)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    grown, left = map(int, done.stdout.split())
+    assert 19_000_000 < grown < 25_000_000
+    assert left < 2_000_000
+
+
+def test_memory_is_noted_while_every_stream_flows(tmp_path: Path) -> None:
     file = tmp_path / "memory.csv"
     done = _run("memory.py", "--quick", "--json", "--csv", str(file))
 
@@ -216,9 +300,12 @@ def test_memory_is_watched_while_every_stream_flows(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert len(told["messages"]) == 7
     assert all(told["messages"].values())
-    moments = memory.read(file)
-    assert max(moment.rss_bytes for moment in moments) == told["largest_rss_bytes"]
+    moments = footprint.read(file)
+    assert max(moment.resident_bytes for moment in moments) == told["largest_resident_bytes"]
     assert max(moment.store_bytes for moment in moments) > 0
+    assert [moment.messages for moment in moments] == sorted(moment.messages for moment in moments)
+    assert all(0 < moment.free_bytes < moment.private_bytes < moment.resident_bytes for moment in moments)
+    assert moments[-1].messages > 0 < moments[-1].blocks
 
 
 def test_versions_lists_this_interpreter_when_it_is_given() -> None:
@@ -240,7 +327,7 @@ def test_the_page_is_written_anew_from_results_and_only_between_its_marks(tmp_pa
         for index, name in enumerate(names)
     ]
     cells.write(results / "matrix.csv", cells.Results(runs))
-    memory.write(results / "memory.csv", [memory.Moment(second, 50_000_000, 1_000) for second in range(9)])
+    footprint.write(results / "memory.csv", _moments())
     (results / "memory.json").write_text(json.dumps({"seconds": 9, "counts": {"sent": 90}}))
     facts = {"cpus": 2, "filesystem": "ext4", "fsync_us": 200, "pythons": ["3.11.7"], "versions": {"huey": "3"}}
     (results / "facts.json").write_text(json.dumps(facts))
@@ -259,17 +346,15 @@ def test_the_page_is_written_anew_from_results_and_only_between_its_marks(tmp_pa
     assert text.endswith("After.\n")
     assert "old" not in text
     assert "| 3.13 | 100 B | 1 | **3.00** | 1.50 | 2.50 | **0.60** |" in text
-    assert "| messages a second, sent | 10 |" in text
+    assert "| messages a second, sent | 10 |  |" in text
     assert len(list(docs.glob("*.svg"))) == 3
 
-    assert "middle one | bounded |" in text
+    assert "messages of 100 B | bounded | |" in text
 
-    memory.write(
-        results / "memory.csv", [memory.Moment(second, 50_000_000 + second * 2_000_000, 0) for second in range(9)]
-    )
+    footprint.write(results / "memory.csv", _moments(bytes_a_message=1.0))
     done = _run("refresh.py", str(results), "--again", "--docs", str(docs))
     assert done.returncode == 1
-    assert "middle one | **not bounded** |" in page.read_text()
+    assert "messages of 100 B | **NOT BOUNDED** | |" in page.read_text()
 
     page.write_text("No marks.")
     done = _run("refresh.py", str(results), "--again", "--docs", str(docs))

@@ -20,6 +20,7 @@ from minions.flow.epoch import Epoch, Sealed
 from minions.flow.lane import Lane
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.statistics import InboxStatistics, Statistics
+from minions.flow.turnstile import Turnstile
 from minions.flow.unit import Unit
 
 __all__ = ["Journal"]
@@ -35,7 +36,9 @@ class Journal:
     Every method is safe to call from any thread and returns at once.
 
     Attributes:
-        lock: guards this object, and every channel, mailbox and fence of the system.
+        lock: guards this object, and every channel, mailbox and fence of the system. It is taken as
+            ``with journal.turnstile, journal.lock:``; who left the turnstile out would leave threads asleep.
+        turnstile: where the threads wait that find the lock taken.
         states: the stored forms of each component's states, by component and state.
         durable: whether anything is written at all; fixed before the first unit.
         on_idle: called, outside the lock and on the component's thread, when a component finds nothing to do and
@@ -44,6 +47,7 @@ class Journal:
 
     def __init__(self, clock: Clock, *, durable: bool) -> None:
         self.lock = threading.Lock()
+        self.turnstile = Turnstile(self.lock)
         self.durable = durable
         self.states: dict[str, dict[str, bytes]] = {}
         self.announce_idle = False
@@ -80,15 +84,20 @@ class Journal:
         """
         wakes: Wakes = []
         now_s = self._clock.monotonic()
+        lock, turnstile = self.lock, self.turnstile  # as in `with turnstile, lock:`, which would take 0.2 us longer
         try:
-            with self.lock:
+            while turnstile.is_taken:
+                turnstile.wait()
+            with lock:
                 fence.check_locked()
                 ticket = self._admit_locked(unit, parker, now_s)
                 if ticket is None:
                     self._merge_locked(unit, now_s, wakes, mailbox)
         except BaseException:
-            self.withdraw(unit, None)
+            self.withdraw(unit, None)  # which passes the turnstile
             raise
+        if turnstile.sleepers:
+            turnstile.wake_next()
         for parkable in wakes:
             parkable.unpark()
         return ticket
@@ -96,7 +105,8 @@ class Journal:
     def redeliver(self, unit: Unit, message_id: str, parker: Parkable) -> Ticket | None:
         """Makes a unit whole that sends one message which had been set aside: at the end of its inbox, with the id that it had.
 
-        It needs no room in the inbox, so there is nothing but the disk to wait for; a ticket is for that, as with `submit`.
+        It needs no room in the inbox, so there is nothing but the disk to wait for; a ticket is for that, as with `submit`. A
+        unit that sends nothing, because the message is dropped, is as welcome.
 
         Raises:
             UsageError: the system has come to its end, and nothing is written any more.
@@ -104,45 +114,49 @@ class Journal:
         """
         wakes: Wakes = []
         now_s = self._clock.monotonic()
-        [(channel, _, _, _)] = unit.sends
-        with self.lock:
+        with self.turnstile, self.lock:
             if self._closing:
                 raise UsageError(f"{unit.component}: the system is about to end; do it again when it has ended")
             ticket = self._admit_to_window_locked(parker, now_s)
             if ticket is None:
-                channel.size += 1
-                channel.most = max(channel.most, channel.size)
-                channel.ids[channel.next_sequence] = message_id
-                unit.granted[channel] = 1
+                for channel, _, _, _ in unit.sends:
+                    channel.size += 1
+                    channel.most = max(channel.most, channel.size)
+                    channel.ids[channel.next_sequence] = message_id
+                    unit.granted[channel] = 1
                 self._merge_locked(unit, now_s, wakes, None)
         for parkable in wakes:
             parkable.unpark()
         return ticket
 
     def open_lane(self, channel: Channel, fence: Fence) -> Lane:
-        """A lane by which a life sends to a channel, until `end_life`.
+        """The lane by which a life sends to a channel, until `end_life`: one for all its outboxes, so that they keep one order.
 
         Raises:
             StaleComponent: the fence is cut.
         """
-        lane = Lane()
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.check_locked()
-            self._lanes.setdefault(fence, []).append((channel, lane))
-        return lane
+            lanes = self._lanes.setdefault(fence, [])
+            for fed, lane in lanes:
+                if fed is channel:
+                    return lane
+            lane = Lane()
+            lanes.append((channel, lane))
+            return lane
 
     def lend(self, channel: Channel, lane: Lane, fence: Fence) -> bool:
         """Lends a lane room for a few messages, the first of which the caller appends at once.
 
         False when that message has to be submitted as any other, because it would have to wait or the fence is not open.
         """
-        with self.lock:
-            return fence.mode < _ENDING and channel.lend_locked(lane)
+        with self.turnstile, self.lock:
+            return not fence.yields and channel.lend_locked(lane)
 
     def ring(self, channel: Channel) -> None:
         """Wakes a reader for what has come along a lane."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             channel.wake_reader_locked(wakes)
         for parkable in wakes:
             parkable.unpark()
@@ -160,7 +174,7 @@ class Journal:
         now_s = self._clock.monotonic()
         late = deadline_s is not None and now_s >= deadline_s
         try:
-            with self.lock:
+            with self.turnstile, self.lock:
                 fence.check_locked()
                 ticket.asked_s = now_s
                 if ticket.channel is not None and not ticket.granted:
@@ -185,7 +199,7 @@ class Journal:
         """Gives up a unit that was not whole yet: it leaves the line, and the room that it holds is free again."""
         wakes: Wakes = []
         now_s = self._clock.monotonic()
-        with self.lock:
+        with self.turnstile, self.lock:
             if ticket is not None and not ticket.granted:
                 if ticket.channel is None:
                     self._window_line.remove(ticket)
@@ -298,7 +312,8 @@ class Journal:
         """Takes what waits for a component; an empty list when it has to sleep, None when it is to end.
 
         After an empty list whoever brings something wakes `mailbox.parker`. A component that was asked to stop ends once nothing
-        waits for it; one that was asked again ends at once.
+        waits for it; one that was asked again ends at once. One that is paused sleeps until somebody lets it go on, and when it
+        is asked to stop it ends at once.
 
         Args:
             only: the one channel to take from.
@@ -308,22 +323,25 @@ class Journal:
         Raises:
             StaleComponent: the fence is cut.
         """
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.check_locked()
             mailbox.asleep = False  # it may have woken by itself: a deadline, or an old permit
-            if fence.mode is Mode.ENDING:
+            if fence.yields and fence.mode is not Mode.LIVE:
                 return None
-            entries = mailbox.take_locked(only, most)
+            held = fence.held
+            entries = [] if held else mailbox.take_locked(only, most)
             if entries:
                 return entries
             if fence.mode is not Mode.LIVE:
                 return None
-            if mailbox.fall_asleep_locked(only, timed):
+            if not held and mailbox.fall_asleep_locked(only, timed):
                 entries = mailbox.take_locked(only, most)
                 if entries:
                     mailbox.asleep = False
                     return entries
             announce = self.announce_idle
+        if held:
+            self.stay_awake(mailbox)  # it is no reader while it is paused: the others are
         if announce:
             self.on_idle()
         return entries
@@ -331,7 +349,7 @@ class Journal:
     def stay_awake(self, mailbox: Mailbox) -> None:
         """Says that a reader that was about to sleep does not; a wake-up that was meant for it goes to another."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             mailbox.asleep = False
             for channel in mailbox.channels:
                 if channel.lanes:
@@ -344,7 +362,7 @@ class Journal:
     def put_down(self, mailbox: Mailbox, fence: Fence) -> None:
         """Gives back what a component has in hand, to be received again."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.check_locked()
             mailbox.put_down_locked(wakes)
         for parkable in wakes:
@@ -354,7 +372,7 @@ class Journal:
         """Settles the first `count` messages in hand: of one inbox, not durable, and their handlers changed nothing."""
         wakes: Wakes = []
         now_s = self._clock.monotonic()
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.check_locked()
             in_hand = mailbox.in_hand
             channel = in_hand[0][0]
@@ -370,7 +388,7 @@ class Journal:
 
     def attempts(self, entry: Entry) -> int:
         """How often a message has failed so far."""
-        with self.lock:
+        with self.turnstile, self.lock:
             return entry[0].attempts.get(entry[1], 0)
 
     def quiet(self, channels: Iterable[Channel], loops: Iterable[Mailbox] = (), components: Iterable[str] = ()) -> bool:
@@ -381,7 +399,7 @@ class Journal:
         What a sleeping reader has in hand is not in work: it has received it in its own loop and waits for more. But where it
         will wake by itself, it may then do something with it.
         """
-        with self.lock:
+        with self.turnstile, self.lock:
             if not self._owing.keys().isdisjoint(components):
                 return False
             for channel in channels:
@@ -392,14 +410,14 @@ class Journal:
 
     def watch_idle(self, announce: bool) -> None:
         """From now on components that find nothing to do say so (or no longer)."""
-        with self.lock:
+        with self.turnstile, self.lock:
             self.announce_idle = announce
 
     # ------------------------------------------------------------------ lives
     def attach(self, mailbox: Mailbox, fence: Fence) -> None:
         """Makes a mailbox a reader of its channels, until `end_life`; what failed there before is tried again."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.check_locked()
             if self._owing.get(fence.component) is not mailbox.parker:
                 self._owing.pop(fence.component, None)  # a life that has failed owes until there is another
@@ -413,7 +431,7 @@ class Journal:
     def end_life(self, mailbox: Mailbox, fence: Fence, *, failed: Entry | None = None) -> None:
         """Cuts the fence of a life and gives back what it had in hand; `failed` counts as one more failed attempt."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             if fence.mode is Mode.CUT:
                 return
             fence.advance_locked(Mode.CUT)
@@ -436,21 +454,39 @@ class Journal:
         for parkable in wakes:
             parkable.unpark()
 
-    def advance(self, fence: Fence, mode: Mode) -> None:
-        """Asks a life to stop (or asks again) and wakes its threads."""
-        with self.lock:
+    def advance(self, fence: Fence, mode: Mode, *, drain: bool = True) -> None:
+        """Asks a life to stop (or asks again) and wakes its threads.
+
+        Args:
+            drain: whether what waits is to be handled before it ends.
+        """
+        with self.turnstile, self.lock:
             fence.advance_locked(mode)
-            if fence.mode >= _ENDING:
-                for channel, _ in self._lanes.get(fence, ()):
-                    channel.recall_locked()  # so that whoever goes on sending comes here and learns of it
-            wakes = list(fence.parkers)
+            if not drain:
+                fence.hold_locked(True)
+            wakes = self._moved_locked(fence)
         for parkable in wakes:
             parkable.unpark()
+
+    def hold(self, fence: Fence, held: bool) -> None:
+        """Pauses a life, or lets it go on, and wakes its threads."""
+        with self.turnstile, self.lock:
+            fence.hold_locked(held)
+            wakes = self._moved_locked(fence)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def _moved_locked(self, fence: Fence) -> Wakes:
+        """Who is to look at a fence that has changed."""
+        if fence.yields:
+            for channel, _ in self._lanes.get(fence, ()):
+                channel.recall_locked()  # so that whoever goes on sending comes here and learns of it
+        return list(fence.parkers)
 
     def release_delayed(self, channels: Iterable[Channel]) -> None:
         """Gives back what waits for the next life of a replica, because there may be none; the others try it at once."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             for channel in channels:
                 if channel.delayed:
                     delayed, channel.delayed = channel.delayed, []
@@ -460,11 +496,11 @@ class Journal:
 
     def join(self, fence: Fence, parker: Parkable) -> None:
         """Says that a further thread may sleep on behalf of a life, so that it is woken when the fence moves."""
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.parkers.append(parker)
 
     def leave(self, fence: Fence, parker: Parkable) -> None:
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.parkers.remove(parker)
 
     # ------------------------------------------------------------------ committing
@@ -474,7 +510,7 @@ class Journal:
         Raises:
             StoreError: the store has failed for good.
         """
-        with self.lock:
+        with self.turnstile, self.lock:
             if self._failure is not None:
                 raise self._failure
             last = self._last_epoch_locked()
@@ -493,7 +529,7 @@ class Journal:
             CommitTimeout: the deadline is past.
             StoreError: the store has failed for good.
         """
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.check_locked()
             if ticket.granted:
                 return False
@@ -518,7 +554,7 @@ class Journal:
 
     def last_epoch(self) -> int:
         """The epoch with which everything so far is on disk."""
-        with self.lock:
+        with self.turnstile, self.lock:
             return self._last_epoch_locked()
 
     def owe(self, fence: Fence, parker: Parkable) -> None:
@@ -527,13 +563,13 @@ class Journal:
         Raises:
             StaleComponent: the fence is cut.
         """
-        with self.lock:
+        with self.turnstile, self.lock:
             fence.check_locked()
             self._owing[fence.component] = parker
 
     def pay(self, fence: Fence) -> None:
         """Says that a component has nothing left to do after a commit."""
-        with self.lock:
+        with self.turnstile, self.lock:
             announce = False
             if fence.mode is not Mode.CUT:  # another life may owe by now, and under the same name
                 announce = self._owing.pop(fence.component, None) is not None and self.announce_idle
@@ -545,7 +581,7 @@ class Journal:
 
     def seal(self, writer: Parkable) -> Sealed | None:
         """The epoch that is to be written next; None when there is none, then `writer` is woken at the next unit."""
-        with self.lock:
+        with self.turnstile, self.lock:
             epoch = self._epoch
             if epoch.units:
                 self._epoch = Epoch(epoch.number + 1)
@@ -558,7 +594,7 @@ class Journal:
     def committed(self, sealed: Sealed) -> None:
         """Says that an epoch is on disk: frees its part of the window and wakes who waited for it."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             self._durable_epoch = sealed.number
             self._sealed = None
             self._durable_units += sealed.units
@@ -579,7 +615,7 @@ class Journal:
 
     def fail(self, failure: StoreError) -> None:
         """Says that nothing can be written any more: whoever waits for the store, or needs it from now on, gets this error."""
-        with self.lock:
+        with self.turnstile, self.lock:
             self._failure = failure
             waiting = [*self._window_line, *(ticket for _, ticket in self._commit_line)]
         for ticket in waiting:
@@ -587,13 +623,13 @@ class Journal:
 
     def has_failed_with(self, error: BaseException) -> bool:
         """Whether this is the error with which `fail` was called."""
-        with self.lock:
+        with self.turnstile, self.lock:
             return error is self._failure
 
     def close(self) -> None:
         """Says that no unit will follow: the writer is woken and ends when everything is written."""
         wakes: Wakes = []
-        with self.lock:
+        with self.turnstile, self.lock:
             self._closing = True
             self._wake_writer_locked(wakes)
         for parkable in wakes:
@@ -602,7 +638,7 @@ class Journal:
     @property
     def finished(self) -> bool:
         """Whether no unit will follow and the last one was given to the writer."""
-        with self.lock:
+        with self.turnstile, self.lock:
             return self._closing and not self._epoch.units
 
     def _wake_writer_locked(self, wakes: Wakes) -> None:
@@ -613,7 +649,7 @@ class Journal:
     # ------------------------------------------------------------------ looking
     def statistics(self, channels: Iterable[Channel]) -> Statistics:
         """What was counted so far, of these channels and of all units."""
-        with self.lock:
+        with self.turnstile, self.lock:
             return Statistics(
                 inboxes={channel.name: _counted(channel) for channel in channels},
                 units_unsaved=self._unsaved_units,
@@ -627,14 +663,14 @@ class Journal:
 
         Whoever reads the disk after it, and lets these have the last word, sees every whole unit.
         """
-        with self.lock:
+        with self.turnstile, self.lock:
             being_written = {} if self._sealed is None else self._sealed.keyed.get(prefix, {})
             return being_written | self._epoch.keyed.get(prefix, {})
 
     def unsaved_beginning(self, beginning: str) -> dict[str, bytes | None]:
         """What `unsaved` says of every prefix that begins so, by whole keys."""
         unsaved: dict[str, bytes | None] = {}
-        with self.lock:
+        with self.turnstile, self.lock:
             for keyed in ({} if self._sealed is None else self._sealed.keyed, self._epoch.keyed):
                 for prefix, bodies in keyed.items():
                     if prefix.startswith(beginning):
@@ -643,7 +679,7 @@ class Journal:
 
     def unsaved_row(self, prefix: str, key: str) -> tuple[bytes | None] | None:
         """What `unsaved` says of one row, in a tuple; None where it says nothing and the disk is right."""
-        with self.lock:
+        with self.turnstile, self.lock:
             for keyed in (self._epoch.keyed, {} if self._sealed is None else self._sealed.keyed):
                 bodies = keyed.get(prefix)
                 if bodies is not None and key in bodies:
@@ -652,7 +688,7 @@ class Journal:
 
     def stored_states(self, component: str) -> dict[str, bytes]:
         """The stored forms of a component's states, as of its last whole unit."""
-        with self.lock:
+        with self.turnstile, self.lock:
             return dict(self.states.get(component, {}))
 
 

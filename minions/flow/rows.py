@@ -43,6 +43,7 @@ __all__ = [
     "origin_of",
     "states_body",
     "states_of",
+    "table_place",
     "table_prefix",
 ]
 
@@ -101,6 +102,12 @@ def channel_key(channel: str, first: int) -> str:
 def table_prefix(home: str, table: str) -> str:
     """How the keys of a table's entries begin; the rest is the entry's key, whose order as text is that of the keys."""
     return f"{TABLES}{home}/{table}/"
+
+
+def table_place(key: str) -> tuple[str, str, str]:
+    """The parts of the key of a table's entry: its home, the table, the entry's key."""
+    home, table, entry = key.removeprefix(TABLES).split("/", 2)
+    return home, table, entry
 
 
 def dead_prefix(channel: str) -> str:

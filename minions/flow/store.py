@@ -14,8 +14,10 @@ import shutil
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -31,13 +33,16 @@ from minions.flow.inspection import (
     reading,
     refuse_foreign,
 )
-from minions.flow.mark import MARK_FILE, Mark
+from minions.flow.mark import MARK_FILE, UNKNOWN_LOOKS, Mark
 from minions.flow.plain_cache import DATABASE_FILE, SYNCHRONOUS, PlainCache, Step
 from minions.flow.seal import seal
 from minions.flow.trouble import REMEDY, commit_failure, opening_failure
 
 __all__ = ["Store", "has_store", "read_rows"]
 
+_SMALL_BYTES = 8 << 20  # read in some 20 ms
+_TICK_NS = 20_000_000  # twice the longest step of the clock that files get their times from
+_ROUGH_NS = 1_000_000
 _NURSERY = ".store-being-created"  # a new database grows up in here, so that a half-made one is never taken for a store
 
 
@@ -95,7 +100,7 @@ class Store:
     @classmethod
     def _open_locked(cls, folder: Path, lock: FolderLock, synchronous: str) -> Store:
         mark = Mark(folder)
-        found = find_commit_number(folder)
+        found = find_commit_number(folder, trusted=_is_as_it_was_left(folder / DATABASE_FILE, mark))
         missing = max(0, mark.commit_number - (found or 0))
         if missing and (found is None or mark.same_boot):
             raise StoreDamaged(
@@ -153,7 +158,7 @@ class Store:
             self._cache.commit(sealed, deletes, step)
             self.commit_number = number
             self._check_still_there()
-            self._mark.write(number, at_risk=self._at_risk)
+            self._mark.write(number, at_risk=self._at_risk, looks=_lasting_looks(self._database))
             self._leave_mark = False
         except (sqlite3.Error, OSError, MemoryError) as error:
             self._leave_mark = True
@@ -167,7 +172,7 @@ class Store:
         self._check_door()
         try:
             if self._cache.checkpoint() and not self._leave_mark:
-                self._mark.write(self.commit_number)
+                self._mark.write(self.commit_number, looks=_lasting_looks(self._database, closed=True))
         except (sqlite3.Error, OSError):
             pass  # what stays in the write-ahead log is read from there at the next opening
         finally:
@@ -181,7 +186,7 @@ class Store:
         The name of a new mark lasts from the first commit on, because SQLite then fsyncs the folder for its log.
         """
         if self._at_risk and not self._leave_mark:
-            self._mark.write(self.commit_number, at_risk=True)
+            self._mark.write(self.commit_number, at_risk=True, looks=_lasting_looks(self._database))
 
     def _check_door(self) -> None:
         if threading.get_ident() != self._owner:
@@ -289,6 +294,45 @@ def _sync(path: Path) -> None:
 
 def _sealed_number(number: int) -> bytes:
     return seal(COMMIT_KEY, b"%d" % number)
+
+
+def _is_as_it_was_left(database: Path, mark: Mark) -> bool:
+    """Whether nobody has written to a database file since the mark was: then it is whole if it was.
+
+    After the machine went down that holds where the store had been closed, because all of it was fsynced then.
+    """
+    if mark.looks == UNKNOWN_LOOKS:
+        return False
+    return mark.looks == _looks(database, closed=True) or (mark.same_boot and mark.looks == _looks(database))
+
+
+def _looks(database: Path, *, closed: bool = False) -> bytes:
+    """What a database file looks like from outside: the same as long as nobody writes to it, moves it or copies it.
+
+    `UNKNOWN_LOOKS` where it is small, and reading it whole takes no time; and where the file system has no fine times.
+    """
+    try:
+        status = database.stat()
+    except FileNotFoundError:
+        return UNKNOWN_LOOKS
+    if status.st_size < _SMALL_BYTES or not status.st_mtime_ns % _ROUGH_NS:
+        return UNKNOWN_LOOKS
+    seen = (closed, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return blake2b(repr(seen).encode(), digest_size=len(UNKNOWN_LOOKS)).digest()
+
+
+def _lasting_looks(database: Path, *, closed: bool = False) -> bytes:
+    """As `_looks`, where the next one who writes cannot leave the same time; otherwise `UNKNOWN_LOOKS`.
+
+    Args:
+        closed: nothing more will be written, and there is time to wait until that is so.
+    """
+    looks = _looks(database, closed=closed)
+    if looks != UNKNOWN_LOOKS and abs(time.time_ns() - database.stat().st_mtime_ns) < _TICK_NS:
+        if not closed:
+            return UNKNOWN_LOOKS
+        time.sleep(_TICK_NS / 1e9)  # noqa: TID251 - until the clock of the file system goes on, which tells nobody
+    return looks
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from minions.errors import StoreDamaged, UsageError
+from minions.errors import StoreDamaged
 from minions.flow.plain_cache import BUSY_TIMEOUT_S, DATABASE_FILE
 from minions.flow.seal import unseal
 from minions.flow.store import has_store
@@ -24,6 +25,8 @@ _ROW = "SELECT value FROM Cache WHERE key = ? AND raw = 1"
 _THERE = "SELECT 1 FROM Cache WHERE key = ? AND raw = 1"
 _RANGE = "SELECT CAST(key AS BLOB), value FROM Cache WHERE key {} ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 _FROM, _AFTER = _RANGE.format(">="), _RANGE.format(">")
+_KEYS = "SELECT CAST(key AS BLOB) FROM Cache WHERE key {} ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+_KEYS_FROM, _KEYS_AFTER = _KEYS.format(">="), _KEYS.format(">")
 _COUNT = "SELECT COUNT(*) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
 
 
@@ -35,14 +38,13 @@ class TableReader:
 
         Args:
             folder: where the store is.
-            lasting: keep the connection until `close`; otherwise each call makes its own, and nothing has to be closed.
+            lasting: keep the connection until `close`; otherwise, and from then on, each call makes its own.
         """
         self._folder = folder
-        self._lasting = lasting
         self._database = folder.absolute() / DATABASE_FILE
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None  # guarded by the lock
-        self._closed = False  # guarded by the lock
+        self._lock = threading.Lock()  # guards the two below
+        self._lasting = lasting
+        self._connection: sqlite3.Connection | None = None
 
     def row(self, key: str) -> bytes | None:
         """The body of a row, or None where there is none.
@@ -58,6 +60,11 @@ class TableReader:
         """Key and body of the rows from `first` (or after it) up to but not including `end`, in order, `most` at most."""
         found = self._all(_AFTER if after else _FROM, first, end, most)
         return [(key.decode(), self._unsealed(key, value)) for key, value in found]
+
+    def keys(self, first: str, end: str, most: int, *, after: bool = False) -> list[tuple[str, bool]]:
+        """As `rows`, without the bodies: each key with True. They are read from the index alone, and nothing is checked."""
+        found = self._all(_KEYS_AFTER if after else _KEYS_FROM, first, end, most)
+        return [(key.decode(), True) for (key,) in found]
 
     def count(self, first: str, end: str, known: Mapping[str, bool]) -> int:
         """How many rows there are from `first` up to but not including `end`, if those in `known` are there or not as it says."""
@@ -78,14 +85,14 @@ class TableReader:
         return found
 
     def close(self) -> None:
-        """Closes the connection; whoever asks later gets an error. It is safe to call this twice."""
+        """Closes the connection. Whoever asks later is answered all the same: a system ends while others look at it."""
         with self._lock:
-            self._closed = True
+            self._lasting = False
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
 
-    def _all(self, statement: str, *parameters: str | int) -> list[tuple[bytes, ...]]:
+    def _all(self, statement: str, *parameters: str | int) -> list[tuple[Any, ...]]:
         with self._connected() as connection:
             if connection is None:
                 return []
@@ -105,8 +112,6 @@ class TableReader:
                     self._connection = None
 
     def _connected_locked(self) -> sqlite3.Connection | None:
-        if self._closed:
-            raise UsageError(f"{self._folder}: a table was read after the system had ended")
         if self._connection is None and has_store(self._folder):
             try:
                 self._connection = sqlite3.connect(
@@ -120,8 +125,10 @@ class TableReader:
                 raise opening_failure(error, self._database) from error
         return self._connection
 
-    def _unsealed(self, key: bytes, value: bytes) -> bytes:
+    def _unsealed(self, key: bytes, value: object) -> bytes:
         try:
+            if not isinstance(value, bytes):
+                raise StoreDamaged(f"row {key.decode(errors='backslashreplace')!r} holds no bytes")
             return unseal(key, value)
         except StoreDamaged as error:
             raise StoreDamaged(f"{self._database}: {error}; {REMEDY}") from error

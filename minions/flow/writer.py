@@ -46,6 +46,7 @@ class Writer:
         synchronous: Literal["NORMAL", "FULL"],
         give_up_s: float,
         on_trouble: Callable[[int, StoreError, bool], None],
+        on_resumed: Callable[[int], None] = lambda failures: None,
     ) -> None:
         """Makes the writer; `open` starts its thread.
 
@@ -58,6 +59,7 @@ class Writer:
             give_up_s: how long a commit is tried again before the system is stopped.
             on_trouble: told of each failed attempt, on the writer's thread: how many in a row, the error, whether it was
                 the last one.
+            on_resumed: told, likewise, when a commit is made that had failed: how many times.
         """
         self._folder = folder
         self._ledger = Ledger(type_names, run_id)
@@ -65,6 +67,7 @@ class Writer:
         self._synchronous: Literal["NORMAL", "FULL"] = synchronous
         self._give_up_s = give_up_s
         self._on_trouble = on_trouble
+        self._on_resumed = on_resumed
         self._parker = Parker()
         self._journal: Journal | None = None
         self._opened = threading.Event()
@@ -185,6 +188,8 @@ class Writer:
                     raise failure from error
                 self._on_trouble(attempt, error, False)
                 self._wait_until(now_s + _BACKOFF.delay_s(attempt))
+        if attempt:
+            self._on_resumed(attempt)
         self._ledger.confirm(change)
         self.commits += 1
         self.units += sealed.units

@@ -6,21 +6,30 @@ from collections.abc import Callable
 
 import attrs
 
-from minions.events import Event
+from minions.events import Event, Evidence
 
 __all__ = [
     "Begin",
+    "Change",
     "Command",
     "Due",
+    "Fail",
     "Failed",
     "Finished",
+    "Halt",
     "Idle",
     "Noted",
+    "Pause",
     "Reached",
+    "Restart",
+    "Resume",
+    "Stalled",
+    "Start",
     "Started",
     "Stop",
     "Stopped",
     "StoreFailed",
+    "ZombieEnded",
 ]
 
 
@@ -43,6 +52,67 @@ class Stop(Command):
     """
 
     reason: str
+
+
+@attrs.frozen
+class Change(Command):
+    """The root of what somebody wishes of some components while the system runs. It is never lost, and may be asked twice.
+
+    Attributes:
+        components: the names of components; None for all of them.
+        by: who wishes it: "operator", "watchdog".
+        promise: the number of what is kept or broken when it has come about; 0 where nobody waits for that.
+    """
+
+    components: tuple[str, ...] | None = None
+    by: str = "operator"
+    promise: int = 0
+
+
+@attrs.frozen
+class Start(Change):
+    """Begin those that are down: stopped by somebody, finished, isolated, or never to be restarted."""
+
+
+@attrs.frozen
+class Halt(Change):
+    """Stop them between two units of work, producers first; their inboxes keep what waits and what arrives."""
+
+
+@attrs.frozen
+class Restart(Change):
+    """Stop them as `Halt` does, with what is to be restarted with them, and begin again, consumers first."""
+
+
+@attrs.frozen
+class Pause(Change):
+    """Have them take nothing more; what is in work is finished, and a `run` waits when it sends or receives."""
+
+
+@attrs.frozen
+class Resume(Change):
+    """Let them go on, unless somebody else has paused them too."""
+
+
+@attrs.frozen
+class Stalled(Command):
+    """A life makes no progress.
+
+    Attributes:
+        evidence: what its thread is at.
+    """
+
+    component: str
+    epoch: int
+    evidence: Evidence
+
+
+@attrs.frozen
+class ZombieEnded(Command):
+    """The thread of a life that had been abandoned has ended after all."""
+
+    component: str
+    epoch: int
 
 
 @attrs.frozen
@@ -92,6 +162,17 @@ class Failed(Command):
     retry_delay_s: float = 0.0
     stop_system: bool = False
     at_end: bool = False
+
+
+@attrs.frozen
+class Fail(Command):
+    """Something is wrong with the whole: stop in order, and say so.
+
+    Attributes:
+        problem: what, in one sentence.
+    """
+
+    problem: str
 
 
 @attrs.frozen

@@ -144,7 +144,7 @@ class DeadLetters:
 
     def _submit(self, unit: Unit) -> None:
         assert self._housekeeping is not None
-        self._housekeeping.submit(unit)
+        self._housekeeping.redeliver(unit, "")
 
     def _redeliver(self, letter: DeadLetter) -> Callable[[Unit], None]:
         """Raises what tells that it cannot be handled anyway."""
@@ -212,6 +212,7 @@ def opened_apart(
         synchronous=synchronous,
         give_up_s=_GIVE_UP_S,
         on_trouble=lambda attempt, error, given_up: on_event(events.CommitTrouble(attempt, str(error), given_up)),
+        on_resumed=lambda failures: on_event(events.CommitsResumed(failures)),
     )
     recovered = writer.open()
     try:

@@ -40,7 +40,10 @@ class Housekeeping:
         self._until_whole(lambda: self._journal.submit(unit, self._fence, self._parker))
 
     def redeliver(self, unit: Unit, message_id: str) -> None:
-        """Makes a unit whole that sends one message which had been set aside; see `Journal.redeliver`. Blocks as `submit`."""
+        """Makes a unit whole that sends one message which had been set aside, or drops one; see `Journal.redeliver`.
+
+        Blocks as `submit`. Raises UsageError where the system has come to its end.
+        """
         self._until_whole(lambda: self._journal.redeliver(unit, message_id, self._parker))
 
     def wait_for_commit(self) -> None:

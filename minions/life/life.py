@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from minions.clock import Clock, Parkable
-from minions.errors import CannotDecode, InboxEmpty, StaleComponent, StopRequested, UnitTooLarge, UsageError
+from minions.errors import CannotDecode, InboxEmpty, InboxFull, StaleComponent, StopRequested, UnitTooLarge, UsageError
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.board import Marks
@@ -24,6 +24,7 @@ from minions.flow.parker import Parker
 from minions.flow.table_reader import TableReader
 from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
+from minions.life.blocking import Blocking
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.states import NO_STATES, States
@@ -36,7 +37,6 @@ from minions.model.ports import Outbox, State, Table
 __all__ = ["Life"]
 
 _SETTLE_AT_LEAST_EVERY_S = 0.001
-_ENDING = Mode.ENDING  # asked for with each message, and a member of an enum is a slow look-up (69 ns in CPython 3.11)
 
 
 class Life:
@@ -52,12 +52,18 @@ class Life:
         instance: the component, from `begin` to `forget`.
         current: the message in work. Without an open unit it is left over from one that failed.
         calls: what it was handed by `after_commit`.
+        blocked_in: what its threads have said that they may hang in.
+        waits_for: what its own thread waits for in the runtime; empty while it does not. Read by the watchdog.
+        ident: its own thread, as `threading` counts; 0 before it has begun and once it is over.
+        native_id: the same, as the kernel counts.
+        interrupted: whether somebody has tried to break off what it is at. Written by the thread that does, before it does.
         has_begun: whether `on_start` has come to its end.
         has_worked: whether `run`, or the handling of messages, has come to its end in order.
         open_unit: the unit in work.
     """
 
     instance: Component
+    puts_lanes = True  # whether messages may go the short way, past this object
 
     def __init__(
         self,
@@ -78,18 +84,24 @@ class Life:
         self.current: Entry | None = None
         self.has_begun = False
         self.has_worked = False
+        self.waits_for = ""
+        self.native_id = 0
+        self.interrupted = False
+        self.blocked_in = Blocking(self.name)
+        self.units = 0  # submitted so far
         self._hook = "on_start"
         self._plan = plan
         self._journal = journal
         self._clock = clock
         self._log = log
         self._on_set_aside = on_set_aside
-        self._thread = 0
+        self.ident = 0
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
         self._home = self.name  # the name under which the state is kept that is in place now
         self._partition: int | None = None  # whose state that is; None for the component's own
         self._partitions: dict[int, States] = {}
         self._states = NO_STATES if plan.partitioned else self._states_of(self.name)
+        self._senders: list[Sender] = []
         self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
         self.open_unit: Unit | None = None
         self._tables = {
@@ -113,13 +125,13 @@ class Life:
     # ------------------------------------------------------------------ the life, as it is driven
     def begin(self) -> None:
         """Makes the instance, restores its state, and runs `on_start` as one unit of work."""
-        self._thread = threading.get_ident()
+        self.ident, self.native_id = threading.get_ident(), threading.get_native_id()
         self._journal.join(self.fence, self.parker)
         declaration = self._plan.node.declaration
-        self.instance = copy_of(self._plan.node.blueprint, self)
+        self.instance = copy_of(self._plan.node.blueprint, self, self._plan.configured)
         mine = self._values = self.instance.__dict__
-        for name in declaration.outboxes:
-            mine[name] = self._sender(declaration.outboxes[name])
+        self._senders = [self._sender(outbox) for outbox in declaration.outboxes.values()]
+        mine |= zip(declaration.outboxes, self._senders, strict=True)
         for name, channel in self._plan.reads.items():
             mine[name] = Receiver(self, channel)
             if name in declaration.handlers:
@@ -134,7 +146,7 @@ class Life:
 
     def _sender(self, outbox: Outbox[Any]) -> Sender:
         channels = self._plan.feeds[outbox.name]
-        if len(channels) == 1 and channels[0].takes_lanes and not self._plan.keeps:
+        if self.puts_lanes and len(channels) == 1 and channels[0].takes_lanes and not self._plan.keeps:
             return LaneSender(self, outbox, channels[0], self._journal)
         return Sender(self, outbox, channels, self._plan.message_codecs[outbox.name])
 
@@ -142,7 +154,7 @@ class Life:
         """Runs `run`, or handles messages, until it is over: the source has finished, or the component was asked to stop."""
         if self._plan.node.declaration.has_run:
             self._hook = "run"
-            self.instance.run()
+            self._run()
             self._close_if_open()
             self._save_if_changed()
             return
@@ -154,8 +166,13 @@ class Life:
                 return
             if entries:
                 self.handle_all(entries)
+                if self.fence.held:
+                    self._put_down()
             else:
-                self._clock.wait(self.parker, None)
+                self._wait(self.parker, None, "a message")
+
+    def _run(self) -> None:
+        self.instance.run()
 
     def end(self, *, interrupted: bool = False) -> None:
         """Calls what waits for a commit, and runs `on_stop` as one unit of work.
@@ -177,7 +194,7 @@ class Life:
 
     def forget(self) -> None:
         """Lets go of the instance, so that what it holds is freed before the next life needs it. Last on its own thread."""
-        self._thread = 0  # the number may be given to another thread, which is not this one
+        self.ident = self.native_id = 0  # the numbers may be given to another thread, which is not this one
         self.open_unit = self.current = None
         self._handlers.clear()
         self._values = {}
@@ -201,18 +218,42 @@ class Life:
         return self._hook if handler is None else handler.__name__
 
     @property
+    def doing(self) -> str:
+        """What its thread is at, for people. May be read by any thread, and may then be late."""
+        where = self.where
+        return where if where == self._hook else f"handling {where}"
+
+    @property
+    def message_id_seen(self) -> str:
+        """The id of the message in work, or empty. May be read by any thread, and may then be late."""
+        return self._message_id()
+
+    @property
+    def stall_after_s(self) -> float | None:
+        """After how long without progress it counts as stalled, as far as its component says so."""
+        return self._plan.node.stall_after_s
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """Numbers of which one changes with all that its own thread does for the system. May be read by any thread."""
+        entry, unit = self.current, self.open_unit
+        sent = 0 if unit is None else len(unit.sends)
+        lanes = [number for sender in self._senders for number in sender.progress]
+        return (self.units, 0 if entry is None else entry[1], id(unit), sent, *lanes)
+
+    @property
     def blamed(self) -> Entry | None:
         """The message that a failure is put down to; None where there is none, or more than one in the unit that failed."""
         return self.current if self._hook != "run" or self._received == 1 else None
 
     def handle_all(self, entries: list[Entry]) -> None:
-        """Handles messages of one inbox, each as one unit of work; stops between two of them when it is to end."""
+        """Handles messages of one inbox, each as one unit of work; stops between two of them when it is to end or is paused."""
         channel = entries[0][0]
         if channel.codec is None and not self._plan.keeps:
             self._handle_effectless(channel, entries)
         else:
             for entry in entries:
-                if self.fence.mode >= _ENDING:
+                if self.fence.yields:
                     break
                 self._handle(entry)
         self.flush()
@@ -228,7 +269,7 @@ class Life:
         done = 0
         try:
             for entry in entries:
-                if fence.mode >= _ENDING:
+                if fence.yields:
                     break
                 self.current = entry
                 handle(entry[2])
@@ -375,6 +416,10 @@ class Life:
     def read_table(self, table: Table[Any, Any]) -> Any:
         raise UsageError(f"{self.name}.{table.name} is a table of a life that is over")
 
+    def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]:
+        """On any thread."""
+        return self.blocked_in.on(resource, wake)
+
     def sleep(self, seconds: float) -> None:
         """On any thread."""
         deadline_s = self._clock.monotonic() + seconds
@@ -382,7 +427,7 @@ class Life:
         with self._parker_of_this_thread() as parker:
             self._call_ready_if_between_units()
             while self.fence.mode < until and self._clock.monotonic() < deadline_s:
-                self._clock.wait(parker, deadline_s)
+                self._wait(parker, deadline_s, "its sleep to end")
                 self._call_ready_if_between_units()
         # Only the one sleep that the stop comes upon ends early: a loop that does not look at `running` must not spin.
         self._sleep_was_cut_short |= self.fence.mode >= Mode.STOPPING
@@ -402,13 +447,13 @@ class Life:
         with self._parker_of_this_thread() as parker:
             ticket = self._journal.commit_ticket(parker)
             while ticket is not None and self._journal.waits_for_commit(ticket, self.fence, deadline_s):
-                self._clock.wait(parker, deadline_s)
+                self._wait(parker, deadline_s, "a commit")
 
     def after_commit(self, function: Callable[[], object]) -> None:
         self._own_thread_only("after_commit()")
         self._refuse_if_over()
-        for name in self._plan.node.declaration.outboxes:
-            self._values[name].no_short_way()
+        for sender in self._senders:
+            sender.no_short_way()
         if self.open_unit is not None:
             self.calls.hand_over(function, self._message_id(), self._partition)
             return
@@ -519,7 +564,7 @@ class Life:
                 self._journal.stay_awake(self.mailbox)
                 raise InboxEmpty(f"{self.name}: no message came to {channel.name} within the timeout")
             self._marks.clear()  # while it waits for the next one, nothing is done with those that it has
-            self._clock.wait(self.parker, deadline_s)
+            self._wait(self.parker, deadline_s, f"a message in {channel.name}")
             self._mark_received()
 
     def _mark_received(self) -> None:
@@ -576,16 +621,37 @@ class Life:
 
     def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
         journal, fence = self._journal, self.fence
+        if fence.held and self._hook == "run":
+            self._wait_while_held(parker, deadline_s)
         mailbox = self.mailbox if unit.settles else None
+        self.units += 1
         ticket = journal.submit(unit, fence, parker, mailbox)
         while ticket is not None:
+            what = "the disk" if ticket.channel is None else f"room in {ticket.channel.name}"
             try:
                 while journal.waits(ticket, fence, deadline_s):
-                    self._clock.wait(parker, ticket.look_again_s(deadline_s))
+                    self._wait(parker, ticket.look_again_s(deadline_s), what)
             except BaseException:
                 journal.withdraw(unit, ticket)
                 raise
             ticket = journal.submit(unit, fence, parker, mailbox)
+
+    def _wait_while_held(self, parker: Parkable, deadline_s: float | None) -> None:
+        """Waits with a unit of a `run` until the component goes on, or is asked to stop."""
+        fence = self.fence
+        while fence.held and fence.mode is Mode.LIVE:
+            if deadline_s is not None and self._clock.monotonic() >= deadline_s:
+                raise InboxFull(f"{self.name} is paused, and did not go on within the timeout; nothing was sent")
+            self._wait(parker, deadline_s, "somebody to resume it")
+
+    def _wait(self, parker: Parkable, deadline_s: float | None, what: str) -> None:
+        """Waits, and says for what where it is the component's own thread that does."""
+        if parker is not self.parker:
+            self._clock.wait(parker, deadline_s)
+            return
+        self.waits_for = what
+        self._clock.wait(parker, deadline_s)
+        self.waits_for = ""
 
     def _save_if_changed(self) -> None:
         self._submit_changed(Unit(self.name))
@@ -689,7 +755,7 @@ class Life:
 
     # ------------------------------------------------------------------ threads
     def _is_own_thread(self) -> bool:
-        return threading.get_ident() == self._thread
+        return threading.get_ident() == self.ident
 
     def _own_thread_only(self, method: str) -> None:
         if not self._is_own_thread():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import attrs
@@ -32,6 +33,7 @@ class NodePlan:
         message_codecs: how what an outbox sends is stored; None where no durable inbox is fed.
         state_codecs: how each of its states is stored.
         table_codecs: how each of its tables is stored.
+        configured: arguments of its class in the place of those that the program gave.
     """
 
     node: Node
@@ -40,6 +42,7 @@ class NodePlan:
     message_codecs: dict[str, TypeCodec[Any] | None]
     state_codecs: dict[str, TypeCodec[Any]]
     table_codecs: dict[str, TableCodecs] = attrs.Factory(dict)
+    configured: Mapping[str, Any] = attrs.Factory(dict)
 
     @property
     def keeps(self) -> bool:
@@ -78,11 +81,14 @@ class Plan:
         )
 
     @classmethod
-    def of(cls, topology: Topology, run_id: str) -> tuple[Plan, list[str]]:
+    def of(
+        cls, topology: Topology, run_id: str, configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    ) -> tuple[Plan, list[str]]:
         """The plan of a topology whose graph is sound, and every reason why something in it cannot be kept.
 
         Args:
             run_id: part of the ids of messages, because numbers that were given out just before a crash are given out again.
+            configured: for each component that a file configures, the arguments that it gives.
         """
         problems: list[str] = []
         channels: dict[str, Channel] = {}
@@ -105,6 +111,7 @@ class Plan:
                 message_codecs={outbox: _first(channel.codec for channel in fed) for outbox, fed in feeds.items()},
                 state_codecs={name: codec for name, codec in states.items() if codec is not None},
                 table_codecs={name: codecs for name, codecs in tables.items() if codecs is not None},
+                configured=configured.get(node.name, {}),
             )
         return cls(nodes, channels, run_id), problems
 

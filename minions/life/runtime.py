@@ -6,10 +6,14 @@ meet; the fields below it are written before it is set and read after.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +21,7 @@ import attrs
 
 from minions import events
 from minions.clock import Clock
-from minions.errors import CannotDecode, StoreError, StoreTooNew
+from minions.errors import CannotDecode, ChangeFailed, StoreError, StoreTooNew
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.board import Board
@@ -28,24 +32,32 @@ from minions.flow.statistics import Statistics
 from minions.flow.table_reader import TableReader
 from minions.flow.writer import Writer
 from minions.life import commands, deaths
-from minions.life.dead_letters import DeadLetters
-from minions.life.life import Life
-from minions.life.plan import Plan
-from minions.life.supervision import (
+from minions.life.actions import (
     Abandon,
     Action,
     AskToStop,
-    Deadlines,
     End,
+    Hold,
+    Keep,
     Launch,
     Notify,
     Quieted,
-    Supervision,
+    Throw,
     WatchIdle,
 )
+from minions.life.dead_letters import DeadLetters
+from minions.life.ladder import Ladder
+from minions.life.life import Life
+from minions.life.patrol import Patrol
+from minions.life.plan import NodePlan, Plan
+from minions.life.sheltered import ShelteredLife
+from minions.life.status import ComponentStatus, Deadlines
+from minions.life.supervision import Supervision
 from minions.life.supervisor import Supervisor
+from minions.life.tables import tables_on_disk
 from minions.life.thread import ComponentThread
-from minions.life.traces import describe, stack_of, trace_of
+from minions.life.traces import describe, stack_of
+from minions.model.limits import Watchdog
 from minions.model.partition import node_of
 from minions.model.topology import Topology
 from minions.observe.observer import Observer
@@ -66,6 +78,8 @@ class Options:
         stop_timeout_s: the one deadline for an orderly stop.
         give_up_commit_s: how long a commit that fails (a full disk) is tried again before the system stops.
         forever: stay when nothing can happen any more.
+        most_zombies: how many abandoned threads may be alive.
+        watchdog: what is looked at while it runs.
     """
 
     folder: Path
@@ -73,6 +87,8 @@ class Options:
     stop_timeout_s: float = 10.0
     give_up_commit_s: float = 60.0
     forever: bool = False
+    most_zombies: int = 16
+    watchdog: Watchdog = Watchdog()
 
 
 class Runtime:
@@ -106,15 +122,16 @@ class Runtime:
         self.disk = TableReader(options.folder)
         self._board: Board | None = None  # written before anything runs, and by the supervisor's thread at the end
         self._observer = Observer(on_event, self._report_defect, f"{name}/observer")
+        self._ladder = Ladder(name, self._observer.post)
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._writer: Writer | None = None
         self._supervisor = Supervisor(
             Supervision(
-                topology.start_order(),
-                topology.producers,
+                topology,
                 self._is_quiet,
                 deadlines=Deadlines.of(options.stop_timeout_s),
                 forever=options.forever,
+                most_zombies=options.most_zombies,
                 chance=random.random,
             ),
             self._act,
@@ -122,6 +139,22 @@ class Runtime:
             clock,
             f"{name}/supervisor",
         )
+        self._patrol = Patrol(
+            name,
+            options.watchdog,
+            options.folder,
+            clock,
+            sources=tuple(node.name for node in topology.nodes if node.is_source),
+            lives=lambda: [thread.life for thread in list(self._threads.values())],
+            inboxes=lambda: self.statistics().inboxes,
+            post=self.post,
+            on_fault=self._report_defect,
+        )
+        self._promises: dict[
+            int, Future[None]
+        ] = {}  # an entry is made before its command is posted, and taken by its answer
+        self._promise_numbers = itertools.count(1)
+        self._waiting_for_end: deque[Future[None]] = deque()
         self._started = False
         self._all_on_disk = True  # supervisor's thread only
         self._ended = threading.Event()
@@ -153,6 +186,8 @@ class Runtime:
         self.journal.on_idle = lambda: self.post(commands.Idle())
         self._started = True
         self._supervisor.start()
+        if self._options.watchdog.enabled:
+            self._patrol.start()
         self.post(commands.Begin())
 
     def start_apart(self, when_ended: Callable[[], None]) -> None:
@@ -179,9 +214,47 @@ class Runtime:
         """What was counted so far."""
         return self.journal.statistics(self.plan.channels.values())
 
+    def change(self, kind: type[commands.Change], components: tuple[str, ...] | None, by: str) -> Future[None]:
+        """Wishes something of some components; returns at once. The future is done when it has come about.
+
+        Args:
+            kind: what: `commands.Start`, `Halt`, `Restart`, `Pause` or `Resume`.
+            components: the names of components; None for all.
+            by: who wishes it.
+        """
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+        number = next(self._promise_numbers)
+        self._promises[number] = future
+        self.post(kind(components, by, number))
+        return future
+
+    def status(self) -> tuple[ComponentStatus, ...]:
+        """Where every component is, in the order of their start. Blocks for a moment: the supervisor answers."""
+        found: list[ComponentStatus] = []
+        answered = threading.Event()
+
+        def look() -> None:
+            now_s = self._clock.monotonic()
+            found.extend(status.at(now_s) for status in self._supervisor.supervision.statuses.values())
+            answered.set()
+
+        self.post(commands.Reached(look))
+        answered.wait()
+        return tuple(found)
+
     def stop(self, reason: str) -> None:
         """Begins an orderly stop; returns at once. A second call changes nothing."""
         self.post(commands.Stop(reason))
+
+    def when_over(self) -> Future[None]:
+        """A future that is done when all is over."""
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+        self._waiting_for_end.append(future)
+        if self._ended.is_set():
+            self._tell_that_all_is_over()
+        return future
 
     def end_at_once(self) -> None:
         """Notes that nothing is in work, because the process is about to end at somebody's wish, whatever its threads do."""
@@ -226,6 +299,7 @@ class Runtime:
             synchronous=self._options.synchronous,
             give_up_s=self._options.give_up_commit_s,
             on_trouble=self._commit_trouble,
+            on_resumed=lambda failures: self._observer.post(events.CommitsResumed(failures)),
         )
         recovered = writer.open()
         try:
@@ -233,6 +307,7 @@ class Runtime:
             writer.begin(self.journal)
             outlived = self._put_up_board(recovered)
         except BaseException:
+            self.disk.close()
             writer.close()
             raise
         self._writer = writer
@@ -287,16 +362,11 @@ class Runtime:
     def _check_states(self, recovered: Recovered) -> None:
         problems = []
         for home, states in recovered.states.items():
-            component, partition = node_of(home)
-            plan = self.plan.nodes.get(component)
+            plan = self.plan.nodes.get(node_of(home)[0])
             if plan is None or not states.keys() & plan.state_codecs.keys():
                 continue
-            if plan.partitioned is (partition is None):
-                kept, now = ("with", "not") if partition is not None else ("without", "now")
-                problems.append(
-                    f"state {home} was kept {kept} partition_by, and {component} is {now} partitioned: add it as before, or "
-                    "under another name"
-                )
+            if problem := _of_other_partitioning(plan, "state", home):
+                problems.append(problem)
                 continue
             for name, codec in plan.state_codecs.items():
                 if name in states:
@@ -306,20 +376,36 @@ class Runtime:
                         raise
                     except CannotDecode as error:
                         problems.append(f"state {home}.{name}: {error}")
+        if any(plan.table_codecs for plan in self.plan.nodes.values()):
+            problems += self._strange_tables()
         if problems:
             raise CannotDecode(
                 f"{self._options.folder} holds state that cannot be loaded, and was left as it is: {'; '.join(problems)}"
             )
 
+    def _strange_tables(self) -> list[str]:
+        """What keeps entries of tables from being found; one word for each table, which may have a home for each partition."""
+        problems: dict[tuple[str, str], str] = {}
+        for home, table in tables_on_disk(self.disk):
+            component = node_of(home)[0]
+            plan = self.plan.nodes.get(component)
+            if plan is None or table not in plan.table_codecs or (component, table) in problems:
+                continue
+            if problem := _of_other_partitioning(plan, "table", f"{home}.{table}"):
+                problems[component, table] = problem
+        return list(problems.values())
+
     # ------------------------------------------------------------------ actions, on the supervisor's thread
     def _act(self, action: Action) -> None:
         match action:
-            case Launch(component, epoch):
-                self._launch(component, epoch)
-            case AskToStop(component, again):
-                self._ask_to_stop(component, again)
-            case Abandon(component):
-                self._abandon(component)
+            case Launch(component, epoch, held):
+                self._launch(component, epoch, held)
+            case Hold(component, held):
+                self.journal.hold(self._threads[component].life.fence, held)
+            case AskToStop() | Throw() | Abandon():
+                self._end_life(action)
+            case Keep(promise, broken):
+                self._keep(promise, broken)
             case WatchIdle():
                 self.journal.watch_idle(True)
                 self.post(commands.Idle())
@@ -335,14 +421,18 @@ class Runtime:
         match event:
             case events.SystemStarted():
                 self._up.set()
-            case events.ComponentFailed(restart_in_s=None):
-                self.journal.release_delayed(self.plan.channels.values())
+            case events.ComponentFailed():
+                self._patrol.failures[event.component] += not event.attempt
+                if event.restart_in_s is None:
+                    self.journal.release_delayed(self.plan.channels.values())
 
-    def _launch(self, component: str, epoch: int) -> None:
+    def _launch(self, component: str, epoch: int, held: bool) -> None:
         plan = self.plan.nodes[component.partition("#")[0]]
-        life = Life(
+        fence = Fence(component, epoch)
+        self.journal.hold(fence, held)
+        life = (ShelteredLife if plan.node.async_exception else Life)(
             plan,
-            Fence(component, epoch),
+            fence,
             self.journal,
             self._clock,
             Parker(),
@@ -358,52 +448,40 @@ class Runtime:
             life.give_up()
             self.post(commands.Failed(component, epoch, "on_start", describe(error), ""))
 
-    def _ask_to_stop(self, component: str, again: bool) -> None:
+    def _keep(self, promise: int, broken: str) -> None:
+        future = self._promises.pop(promise)
+        if broken:
+            future.set_exception(ChangeFailed(f"{self.name}: {broken}"))
+        else:
+            future.set_result(None)
+
+    def _end_life(self, action: AskToStop | Throw | Abandon) -> None:
+        match action:
+            case AskToStop(component, drain, again):
+                self._ask_to_stop(component, drain, again)
+            case Throw(component):
+                self._ladder.throw(self._threads[component].life)
+            case Abandon(component, zombies):
+                self._abandon(component, zombies)
+
+    def _ask_to_stop(self, component: str, drain: bool, again: bool) -> None:
         life = self._threads[component].life
-        self.journal.advance(life.fence, Mode.ENDING if again else Mode.STOPPING)
+        self.journal.advance(life.fence, Mode.ENDING if again else Mode.STOPPING, drain=drain)
         if again:
-            name = f"{self.name}/interrupt {component}"
-            helper = threading.Thread(target=self._interrupt, args=(life,), name=name, daemon=True)
-            try:
-                helper.start()
-            except RuntimeError as error:  # the machine gives no further thread
-                self._interrupt_failed(life, error)
+            self._ladder.interrupt(life)
 
-    def _interrupt(self, life: Life) -> None:
-        """Calls `on_interrupt`, on a thread of its own, because it may hang."""
-        instance = getattr(life, "instance", None)
-        if instance is None:
-            return
-        try:
-            instance.on_interrupt()
-        except BaseException as error:  # noqa: BLE001 - reported
-            self._interrupt_failed(life, error)
-
-    def _interrupt_failed(self, life: Life, error: BaseException) -> None:
-        self._observer.post(
-            events.ComponentFailed(
-                component=life.name,
-                epoch=life.fence.epoch,
-                where="on_interrupt",
-                error=describe(error),
-                traceback=trace_of(error),
-                message_id="",
-                attempt=0,
-                restart_in_s=None,
-            )
-        )
-
-    def _abandon(self, component: str) -> None:
+    def _abandon(self, component: str, zombies: int) -> None:
         thread = self._threads[component]
         stack = stack_of(thread.ident)
         thread.life.give_up()
-        self._observer.post(events.ComponentAbandoned(component, thread.life.fence.epoch, stack))
+        self._observer.post(events.ComponentAbandoned(component, thread.life.fence.epoch, stack, zombies))
 
     def _finish(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
         """Waits for the last threads and the last commit, and tells what is left."""
         for name, thread in self._threads.items():
             if name not in survivors:
                 thread.join(1.0)
+        self._patrol.close(_LAST_WORDS_TIMEOUT_S)
         if self._board is not None:
             self._board.close()
         self.disk.close()
@@ -437,7 +515,13 @@ class Runtime:
         self._ended.set()
         self._up.set()
         self._quiet.set()
+        self._tell_that_all_is_over()
         self._when_ended()
+
+    def _tell_that_all_is_over(self) -> None:
+        while self._waiting_for_end:
+            with suppress(IndexError):  # another thread was faster
+                self._waiting_for_end.popleft().set_result(None)
 
     def _end_without_order(self, error: BaseException) -> None:
         """Ends everything although the supervisor has failed: nobody may act any more, and what was whole is committed."""
@@ -464,7 +548,8 @@ class Runtime:
         plans = {id(plan): plan for plan in (self.plan.nodes[name.partition("#")[0]] for name in components)}
         channels = [channel for plan in plans.values() for channel in plan.reads.values()]
         loops = [name for name in components if self.plan.nodes[name.partition("#")[0]].node.declaration.has_run]
-        mailboxes = [self._threads[name].life.mailbox for name in loops if name in self._threads] if idle else []
+        lives = [self._threads[name].life for name in loops if name in self._threads] if idle else []
+        mailboxes = [life.mailbox for life in lives if not life.fence.held]
         return self.journal.quiet(channels, mailboxes, components)
 
     def _commit_trouble(self, attempt: int, error: StoreError, given_up: bool) -> None:
@@ -481,3 +566,15 @@ class Runtime:
                 events.MessageSetAside(component, letter.message_id, letter.attempts, letter.error, kept),
             )
         )
+
+
+def _of_other_partitioning(plan: NodePlan, kind: str, where: str) -> str:
+    """Why what is kept at a place cannot be found again, because partitions have come or gone; empty where it can."""
+    component, partition = node_of(where.partition(".")[0])
+    if plan.partitioned is (partition is not None):
+        return ""
+    kept, now = ("with", "not") if partition is not None else ("without", "now")
+    return (
+        f"{kind} {where} was kept {kept} partition_by, and {component} is {now} partitioned: add it as before, or under "
+        "another name"
+    )

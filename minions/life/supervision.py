@@ -7,185 +7,39 @@ every component's phase.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
-
-import attrs
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 
 from minions import events
 from minions.life import commands
+from minions.life.actions import (
+    Abandon,
+    Action,
+    AskToStop,
+    End,
+    Hold,
+    Keep,
+    Launch,
+    Notify,
+    Quieted,
+    Throw,
+    WakeAt,
+    WatchIdle,
+)
 from minions.life.commands import Command
-from minions.life.lifecycle import MOVES, Phase
-from minions.model.topology import Node
+from minions.life.lifecycle import Phase
+from minions.life.promises import Promise
+from minions.life.status import Deadlines, Round, Stage, Status, stages_of
+from minions.model.topology import Topology
 
-__all__ = [
-    "Abandon",
-    "Action",
-    "AskToStop",
-    "Deadlines",
-    "End",
-    "Launch",
-    "Notify",
-    "Quieted",
-    "Status",
-    "Supervision",
-    "WakeAt",
-    "WatchIdle",
-]
-
-
-# ---------------------------------------------------------------------- actions
-@attrs.frozen
-class Action:
-    """The root of what the supervisor's thread does on behalf of a decision."""
-
-
-@attrs.frozen
-class Launch(Action):
-    """Begin a life. When no thread can be had, that is reported as a failure of the life."""
-
-    component: str
-    epoch: int
-
-
-@attrs.frozen
-class AskToStop(Action):
-    """Ask a life to stop; `again` also ends what waits, and calls `on_interrupt`."""
-
-    component: str
-    again: bool = False
-
-
-@attrs.frozen
-class Abandon(Action):
-    """Cut the fence of a life whose thread does not end."""
-
-    component: str
-
-
-@attrs.frozen
-class WakeAt(Action):
-    """Send `Due` at this moment, monotonic seconds."""
-
-    at_s: float
-
-
-@attrs.frozen
-class WatchIdle(Action):
-    """From now on, components that find nothing to do say so."""
-
-
-@attrs.frozen
-class Quieted(Action):
-    """Nothing can happen any more (or, again, something can)."""
-
-    quiet: bool
-
-
-@attrs.frozen
-class Notify(Action):
-    """Tell those who watch."""
-
-    event: events.Event
-
-
-@attrs.frozen
-class End(Action):
-    """All is over: no component has a thread that could still do anything.
-
-    Attributes:
-        reason: why it stopped.
-        survivors: the components that had to be abandoned.
-        failed: what went wrong, one sentence each; empty after an orderly end.
-    """
-
-    reason: str
-    survivors: tuple[str, ...]
-    failed: tuple[str, ...]
-
-
-# ---------------------------------------------------------------------- what is known
-@attrs.frozen
-class Deadlines:
-    """How long an orderly stop may take, in seconds since it began.
-
-    Attributes:
-        ask_again_s: a component that has not stopped so long after it was asked is asked again.
-        drain_s: from here on nothing waits for messages to be handled; what is durable stays for the next start.
-        abandon_s: the end of patience.
-    """
-
-    ask_again_s: float
-    drain_s: float
-    abandon_s: float
-
-    @classmethod
-    def of(cls, timeout_s: float) -> Deadlines:
-        """The stages of one deadline for all."""
-        return cls(ask_again_s=0.2 * timeout_s, drain_s=0.6 * timeout_s, abandon_s=timeout_s)
-
-
-@attrs.define(eq=False)
-class Status:
-    """What the supervisor knows of one thread of a component. Written by the supervisor only.
-
-    Attributes:
-        name: of the component, with the number of the replica where there are several.
-        node: the component as it was added.
-        phase: where it is in its lifecycle.
-        epoch: the number of its life, from 1.
-        failed_at: when it failed by itself, monotonic seconds, as far back as its restart policy looks.
-        restarts: how many lives have followed a failure.
-        due_at: when its next life begins, or when it is asked to stop again.
-        asked_again: whether it was.
-        was_up: whether some life of it has got through `on_start`.
-    """
-
-    name: str
-    node: Node
-    phase: Phase = Phase.WAITING
-    epoch: int = 0
-    failed_at: tuple[float, ...] = ()
-    restarts: int = 0
-    due_at: float | None = None
-    asked_again: bool = False
-    was_up: bool = False
-
-    def move(self, phase: Phase) -> None:
-        """Moves to another phase; a move that the table of moves does not have is a defect of the supervisor."""
-        assert phase in MOVES[self.phase], f"{self.name}: {self.phase} does not move to {phase}"
-        self.phase = phase
-
-
-@attrs.define(eq=False)
-class _Group:
-    """Components that start and stop together: one, or a cycle, which has no order.
-
-    Attributes:
-        members: their statuses.
-        above: the groups that send to it.
-        below: the groups that it sends to.
-        not_up_below: how many components below have never been up; the group starts at 0.
-        alive_above: how many components above have not ended; the group may stop at 0.
-        asked: whether its members were asked to stop.
-    """
-
-    members: list[Status]
-    above: list[_Group] = attrs.Factory(list)
-    below: list[_Group] = attrs.Factory(list)
-    not_up_below: int = 0
-    alive_above: int = 0
-    asked: bool = False
-
-    @property
-    def is_source(self) -> bool:
-        return all(status.node.is_source for status in self.members)
+__all__ = ["Supervision"]
 
 
 class Supervision:
     """All decisions about the life of the components of one system.
 
     What it costs to deal with a command does not grow with the number of components, but for the question whether all is
-    quiet, which is asked only when every source has finished.
+    quiet, which is asked only when every source has finished, and for wishes, which cost what they name.
 
     Attributes:
         statuses: by name, in the order of their start.
@@ -195,47 +49,58 @@ class Supervision:
 
     def __init__(
         self,
-        order: list[list[Node]],
-        upstream: Callable[[Node], list[Node]],
+        topology: Topology,
         is_quiet: Callable[[list[str], bool], bool],
         *,
         deadlines: Deadlines,
         forever: bool,
+        most_zombies: int,
         chance: Callable[[], float],
     ) -> None:
         """Knows every component, and has decided nothing yet.
 
         Args:
-            order: the groups of components, consumers before producers.
-            upstream: the components that send to a component.
+            topology: the graph, which is sound.
             is_quiet: whether nothing waits for these components and nothing is in work there; and, if the second argument
                 is true, whether those with a `run` of their own sleep until something comes.
             deadlines: for an orderly stop.
             forever: stay when nothing can happen any more.
+            most_zombies: how many abandoned threads may be alive; with one more the system stops.
             chance: numbers from 0 to 1, for jitter.
         """
         self.statuses: dict[str, Status] = {}
         self.stopping: str | None = None
         self.quiet = False
-        self._groups = _groups_of(order, upstream)
-        self._group_of: dict[str, _Group] = {}
-        for group in self._groups:
-            for status in group.members:
+        self._topology = topology
+        self._stages = stages_of(topology.start_order(), topology.producers)
+        self._lives_of: dict[str, list[Status]] = defaultdict(list)  # by the name of the component
+        for stage in self._stages:
+            for status in stage.members:
                 self.statuses[status.name] = status
-                self._group_of[status.name] = group
+                self._lives_of[status.node.name].append(status)
         self._is_quiet = is_quiet
         self._deadlines = deadlines
         self._forever = forever
+        self._most_zombies = most_zombies
         self._chance = chance
-        self._not_up = self._alive = self._busy = len(self.statuses)
+        self._alive = self._busy = len(self.statuses)
+        self._not_up = set(self.statuses)  # those that are to come up and never were
+        self._told_up = False
         self._due: list[tuple[float, str]] = []  # a heap; an entry counts while the status still has that moment
-        self._to_start: list[_Group] = []
-        self._to_stop: list[_Group] = []
+        self._to_start: list[Stage] = []
+        self._held: dict[str, dict[int, Stage]] = defaultdict(
+            dict
+        )  # by the name of what they wait for, and by identity
+        self._to_stop: list[Stage] = []
+        self._rounds: list[Round] = []
+        self._changed: list[Round] = []  # those of which a member has moved since they were looked at
+        self._promises: list[Promise] = []
+        self._zombies: set[tuple[str, int]] = set()
         self._stop_began_s = 0.0
         self._watching = False
         self._ended = False
         self._can_drain = True
-        self._problems: list[str] = []
+        self._problems: list[tuple[str, str]] = []  # component (or empty), sentence
 
     @property
     def stop_by_s(self) -> float:
@@ -243,52 +108,94 @@ class Supervision:
         return self._stop_began_s + self._deadlines.abandon_s
 
     @property
+    def zombies(self) -> int:
+        """How many abandoned threads are alive."""
+        return len(self._zombies)
+
+    @property
     def _drain_until_s(self) -> float:
         """Moments are compared with moments, never spans: by a rounding, one would be past and the span not over."""
         return self._stop_began_s + self._deadlines.drain_s
 
+    @property
+    def _throw_at_s(self) -> float:
+        return self._stop_began_s + self._deadlines.throw_s
+
     def handle(self, command: Command, now_s: float) -> list[Action]:
         """What follows from one command at the monotonic moment `now_s`."""
         if self._ended:
+            if isinstance(command, commands.Change) and command.promise:
+                return [Keep(command.promise, "the system has ended")]
             return []
         return list(self._handle(command, now_s))
 
     def _handle(self, command: Command, now_s: float) -> Iterator[Action]:
         match command:
             case commands.Begin():
-                self._to_start = [group for group in self._groups if not group.not_up_below]
+                self._to_start = list(self._stages)
             case commands.Stop(reason):
                 self._begin_stop(reason, now_s)
+            case commands.Fail(problem):
+                self._fail("", problem, now_s)
             case commands.StoreFailed(error):
-                self._problems.append(error)
+                self._problems.append(("", error))
                 self._can_drain = False
                 self._begin_stop("failed", now_s)
-            case commands.Started() | commands.Finished() | commands.Stopped() | commands.Failed():
+            case commands.Change():
+                yield from self._change(command, now_s)
+            case commands.ZombieEnded(component, epoch):
+                self._zombies.discard((component, epoch))
+                return
+            case commands.Started() | commands.Finished() | commands.Stopped() | commands.Failed() | commands.Stalled():
                 status = self.statuses[command.component]
-                if command.epoch != status.epoch or status.phase.has_ended:
+                if command.epoch != status.epoch or not status.phase.has_thread:
+                    if not isinstance(command, commands.Started | commands.Stalled):
+                        self._zombies.discard((command.component, command.epoch))
                     return  # word of a life that is over already
                 yield from self._report(status, command, now_s)
         yield from self._advance(now_s)
 
-    def _move(self, status: Status, phase: Phase) -> None:
+    def _move(self, status: Status, phase: Phase, now_s: float) -> None:
         """Moves a component to another phase, and counts what that changes for the others."""
-        self._busy -= _is_busy(status)
+        before = status.phase
+        self._busy -= status.is_busy
         status.move(phase)
-        self._busy += _is_busy(status)
+        self._busy += status.is_busy
         status.due_at = None  # a moment of the phase that is over would wake the supervisor again and again
-        if phase is Phase.RUNNING and not status.was_up:
-            status.was_up = True
-            self._not_up -= 1
-            for above in self._group_of[status.name].above:
-                above.not_up_below -= 1
-                if not above.not_up_below:
-                    self._to_start.append(above)
-        if phase.has_ended:
-            self._alive -= 1
-            for below in self._group_of[status.name].below:
-                below.alive_above -= 1
-                if not below.alive_above and self.stopping is not None:
-                    self._to_stop.append(below)
+        if phase is not Phase.STOPPING:
+            status.asked_at, status.asked_again, status.thrown, status.returning = None, False, False, False
+        if phase.is_up and not before.is_up:
+            status.up_since, status.was_up = now_s, True
+        elif not phase.has_thread:
+            status.up_since = None
+        if phase.is_up or phase.has_ended:
+            self._not_up.discard(status.name)
+        elif not status.was_up:
+            self._not_up.add(status.name)  # it has ended before it ever was up, and is to begin after all
+        if phase.has_ended is not before.has_ended:
+            self._count(status, -1 if phase.has_ended else 1)
+        if status.name in self._held:
+            self._to_start += self._held.pop(status.name).values()
+        if status.round is not None:
+            self._changed.append(status.round)
+
+    def _count(self, status: Status, step: int) -> None:
+        """Counts a component that has ended, or is to begin again."""
+        self._alive += step
+        for below in status.stage.below:
+            below.alive_above += step
+            if not below.alive_above and self.stopping is not None:
+                self._to_stop.append(below)
+
+    def _want(self, status: Status, wanted: bool, *, isolated: bool = False) -> None:
+        self._busy -= status.is_busy
+        status.wanted, status.isolated = wanted, isolated
+        self._busy += status.is_busy
+
+    def _come_back(self, status: Status, now_s: float) -> None:
+        """Begins another life as soon as those with which it stops have stopped."""
+        self._move(status, Phase.BACKOFF, now_s)
+        self._wake_at(status, now_s)
 
     def _wake_at(self, status: Status, at_s: float) -> None:
         status.due_at = at_s
@@ -299,37 +206,58 @@ class Supervision:
         match command:
             case commands.Started():
                 if status.phase is Phase.STARTING:
-                    first = not status.was_up
-                    self._move(status, Phase.RUNNING)
+                    self._move(status, Phase.PAUSED if status.paused_by else Phase.RUNNING, now_s)
                     yield Notify(events.ComponentStarted(status.name, status.epoch))
-                    if first and not self._not_up:
-                        yield Notify(events.SystemStarted(len(self.statuses)))
             case commands.Finished():
-                self._move(status, Phase.FINISHED)
-                yield Notify(events.ComponentFinished(status.name, status.epoch))
-                if self._group_of[status.name].alive_above and self.stopping is None:
-                    self._problems.append(
-                        f"{status.name}.run() returned although components that send to it are at work, and they would wait "
-                        "for ever: loop until the inbox ends the loop"
-                    )
-                    self._begin_stop("failed", now_s)
+                yield from self._finished(status, now_s)
             case commands.Stopped():
-                self._move(status, Phase.STOPPED)
+                comes_back = status.returning and self._lasts(status, now_s)
                 yield Notify(events.ComponentStopped(status.name, status.epoch))
+                if comes_back:
+                    self._come_back(status, now_s)
+                else:
+                    self._move(status, Phase.STOPPED, now_s)
             case commands.Failed():
                 yield from self._failed(status, command, now_s)
+            case commands.Stalled():
+                yield from self._stalled(status, command, now_s)
+
+    def _finished(self, status: Status, now_s: float) -> Iterator[Action]:
+        if status.phase is not Phase.STOPPING and status.node.restart.when == "permanent":
+            error = "its run() returned, and it was added with Restart(when='permanent')"
+            yield from self._failed(status, commands.Failed(status.name, status.epoch, "run", error, ""), now_s)
+            return
+        comes_back = status.returning and self._lasts(status, now_s)
+        self._move(status, Phase.FINISHED, now_s)
+        yield Notify(events.ComponentFinished(status.name, status.epoch))
+        if comes_back:
+            self._come_back(status, now_s)
+        elif status.stage.alive_above and self.stopping is None and status.wanted:
+            self._fail(
+                status.name,
+                f"{status.name}.run() returned although components that send to it are at work, and they would wait "
+                "for ever: loop until the inbox ends the loop",
+                now_s,
+            )
+
+    def _fail(self, component: str, problem: str, now_s: float) -> None:
+        """Stops the system, because of a problem."""
+        self._problems.append((component, problem))
+        self._begin_stop("failed", now_s)
 
     def _failed(self, status: Status, failure: commands.Failed, now_s: float) -> Iterator[Action]:
+        restart = status.node.restart
         delay_s: float | None = failure.retry_delay_s
         if not failure.attempt:
-            restart = status.node.restart
             status.failed_at = (*restart.recent(status.failed_at, now_s), now_s)
-            delay_s = restart.verdict(status.failed_at, now_s, self._chance()).delay_s
+            if restart.was_healthy(status.up_since, now_s):
+                status.anew_at = now_s
+            delay_s = restart.verdict(status.failed_at, now_s, self._chance(), anew_at=status.anew_at).delay_s
         elif self.stopping is not None:
             delay_s = 0.0
-        at_end = failure.where == "on_stop" or failure.at_end
+        at_end = (failure.where == "on_stop" or failure.at_end) and not status.returning
         is_over = failure.stop_system or at_end or not self._may_come_back(status, failure, now_s)
-        gave_up = delay_s is None and not is_over
+        gave_up = delay_s is None and not is_over and restart.when != "temporary"
         if is_over:  # also for a source that had finished: it would begin all over again
             delay_s = None
         yield Notify(
@@ -345,15 +273,20 @@ class Supervision:
             )
         )
         if delay_s is not None:
-            self._move(status, Phase.BACKOFF)
+            takes_along = self.stopping is None and status.phase is not Phase.STOPPING
+            self._move(status, Phase.BACKOFF, now_s)
             self._wake_at(status, now_s + delay_s)
+            if takes_along:
+                self._take_along(status)
             return
-        self._move(status, Phase.STOPPED)
+        self._move(status, Phase.STOPPED, now_s)
+        if gave_up or failure.stop_system or (at_end and status.wanted):
+            self._problems.append((status.name, f"{status.name} failed in {failure.where}: {failure.error}"))
         if gave_up:
-            yield Notify(events.GaveUp(status.name, len(status.failed_at), status.node.restart.within_s))
-        if gave_up or failure.stop_system or at_end:
-            self._problems.append(f"{status.name} failed in {failure.where}: {failure.error}")
-        if gave_up or failure.stop_system:
+            yield Notify(events.GaveUp(status.name, len(status.failed_at), restart.within_s, restart.on_give_up))
+        if gave_up and restart.on_give_up == "isolate" and self.stopping is None:
+            self._isolate(status)
+        elif gave_up or failure.stop_system:
             self._begin_stop("failed", now_s)
 
     def _may_come_back(self, status: Status, failure: commands.Failed, now_s: float) -> bool:
@@ -363,53 +296,257 @@ class Supervision:
         handled; the message has a limited number of attempts, and so has this.
         """
         if self.stopping is None:
+            return status.wanted and (status.phase is not Phase.STOPPING or status.returning)
+        if status.phase is Phase.STOPPING and not status.returning:
+            return False
+        return failure.attempt > 0 and self._lasts(status, now_s)
+
+    def _lasts(self, status: Status, now_s: float) -> bool:
+        """Whether another life makes sense: while the system stops, only where something that was sent to it is to be handled."""
+        if self.stopping is None:
             return True
-        drains = self._can_drain and now_s < self._drain_until_s
-        return drains and failure.attempt > 0 and status.phase is not Phase.STOPPING
+        if status.node.is_source or status.paused_by or status.stage.asked:
+            return False
+        return self._can_drain and now_s < self._drain_until_s
+
+    def _isolate(self, failed: Status) -> None:
+        """Leaves a component that was given up where it is, and stops its other replicas and what sends to it."""
+        nodes = [failed.node, *self._topology.dependents(failed.node)]
+        lives = [life for node in nodes for life in self._lives_of[node.name] if not life.phase.has_ended]
+        for life in (failed, *lives):
+            self._want(life, False, isolated=True)
+        self._begin_round(lives, returns=False)
+
+    def _stalled(self, status: Status, command: commands.Stalled, now_s: float) -> Iterator[Action]:
+        if status.phase is Phase.STOPPING:
+            return  # it is being dealt with
+        answer = status.node.on_stall
+        yield Notify(events.ComponentStalled(status.name, status.epoch, command.evidence, answer))
+        if answer == "restart":
+            self._restart([status])
+        elif answer == "stop":
+            self._fail(status.name, f"{status.name} makes no progress: {command.evidence.sentence}", now_s)
+
+    # ------------------------------------------------------------------ wishes
+    def _change(self, change: commands.Change, now_s: float) -> Iterator[Action]:
+        lives = self._lives(change)
+        if isinstance(change, commands.Restart) and change.components is None:
+            lives = [life for life in lives if life.wanted and not life.phase.has_ended]
+        if change.promise:
+            self._promises.append(Promise.of(change, lives, stopping=self.stopping is not None))
+        if self.stopping is not None:
+            return
+        match change:
+            case commands.Start():
+                self._start(lives, now_s)
+            case commands.Halt():
+                for life in lives:
+                    self._want(life, False, isolated=life.isolated)
+                self._begin_round(lives, returns=False)
+            case commands.Restart():
+                self._begin_again(lives, now_s)
+            case commands.Pause(by=by):
+                yield from self._pause(lives, by, now_s)
+            case commands.Resume(by=by):
+                yield from self._resume(lives, by, now_s)
+
+    def _lives(self, change: commands.Change) -> list[Status]:
+        if change.components is None:
+            return list(self.statuses.values())
+        return [life for name in change.components for life in self._lives_of[name]]
+
+    def _begin_again(self, lives: list[Status], now_s: float) -> None:
+        self._start([life for life in lives if life.phase.has_ended or not life.wanted], now_s)
+        for life in lives:
+            life.failed_at = ()
+            if life.phase is Phase.BACKOFF:
+                self._wake_at(life, now_s)  # nobody waits any longer
+        self._restart(lives)
+
+    def _start(self, lives: Iterable[Status], now_s: float) -> None:
+        begun = []
+        for life in lives:
+            if not life.wanted:
+                self._problems = [problem for problem in self._problems if problem[0] != life.name]
+            self._want(life, True)
+            if life.round is not None and (life.phase.has_ended or not life.round.returns):
+                self._leave_round(life)
+            if life.phase.has_ended:
+                life.failed_at = ()
+                self._move(life, Phase.WAITING, now_s)
+                begun.append(life)
+            if life.phase is Phase.STOPPING:
+                life.returning = True
+            elif life.phase is Phase.WAITING:
+                self._to_start.append(life.stage)
+            elif life.phase is Phase.BACKOFF and life.due_at is None and life.round is None:
+                self._wake_at(life, now_s)  # its moment came when it was to stop
+        if len(begun) > 1:
+            self._begin_round(begun, returns=True)  # so that producers wait for those of them that they send to
+
+    def _pause(self, lives: Iterable[Status], by: str, now_s: float) -> Iterator[Action]:
+        for life in lives:
+            was_paused = bool(life.paused_by)
+            life.paused_by |= {by}
+            if was_paused or life.phase not in (Phase.STARTING, Phase.RUNNING):
+                continue
+            if life.phase is Phase.RUNNING:
+                self._move(life, Phase.PAUSED, now_s)
+            yield Hold(life.name, True)
+            yield Notify(events.ComponentPaused(life.name, life.epoch, by))
+
+    def _resume(self, lives: Iterable[Status], by: str, now_s: float) -> Iterator[Action]:
+        for life in lives:
+            if by not in life.paused_by:
+                continue
+            life.paused_by -= {by}
+            if life.paused_by or life.phase not in (Phase.STARTING, Phase.PAUSED):
+                continue
+            if life.phase is Phase.PAUSED:
+                self._move(life, Phase.RUNNING, now_s)
+            yield Hold(life.name, False)
+            yield Notify(events.ComponentResumed(life.name, life.epoch))
+
+    # ------------------------------------------------------------------ stopping and coming back together
+    def _restart(self, lives: list[Status]) -> None:
+        """Has these stop and begin again, with what is to be restarted with their components."""
+        members = {life.name: life for life in lives}
+        for node in {id(life.node): life.node for life in lives}.values():
+            together = self._topology.restarted_with(node)
+            if len(together) > 1:
+                members |= {life.name: life for other in together for life in self._lives_of[other.name]}
+        self._begin_round(members.values(), returns=True)
+
+    def _take_along(self, failed: Status) -> None:
+        """Has those stop, and begin again with it, that are to be restarted when a component is."""
+        if len(self._topology.restarted_with(failed.node)) > 1:
+            self._restart([failed])
+
+    def _begin_round(self, lives: Iterable[Status], *, returns: bool) -> None:
+        members = {life.name: life for life in lives if not life.phase.has_ended and life.wanted is returns}
+        if returns:  # what is about to stop together with one of them, to come back, still does
+            for life in list(members.values()):
+                if life.round is not None and life.round.returns and not life.round.rising:
+                    members |= {other.name: other for other in life.round.members}
+        if not members:
+            return
+        for life in members.values():
+            self._leave_round(life)
+        round_ = Round(list(members.values()), returns)
+        for life in round_.members:
+            life.round = round_
+            life.returning = returns and life.phase is Phase.STOPPING
+        self._rounds.append(round_)
+        self._changed.append(round_)
+
+    def _leave_round(self, life: Status) -> None:
+        if life.round is not None:
+            life.round.members.remove(life)
+            self._changed.append(life.round)
+            life.round = None
+
+    def _advance_rounds(self, now_s: float) -> Iterator[Action]:
+        """Takes the next step with each of those of which a member has moved, or whose moment has come."""
+        while self._changed:
+            round_ = self._changed.pop()
+            if round_ in self._rounds:
+                yield from self._advance_round(round_, now_s)
+
+    def _advance_round(self, round_: Round, now_s: float) -> Iterator[Action]:
+        members = round_.members
+        with_thread = [] if round_.rising else [life for life in members if life.phase.has_thread]
+        if with_thread:
+            yield from self._ask_highest(with_thread, round_.returns, now_s)
+        elif not round_.returns:
+            self._dissolve(round_)
+            for life in members:
+                if not life.phase.has_ended:
+                    self._move(life, Phase.STOPPED, now_s)
+        elif all(life.phase.is_up or life.phase.has_ended for life in members):
+            self._dissolve(round_)
+        elif not round_.rising and all(life.due_at is None or life.due_at <= now_s for life in members):
+            round_.rising = True
+            for life in members:
+                if life.phase is Phase.BACKOFF:
+                    self._move(life, Phase.WAITING, now_s)
+                self._to_start.append(life.stage)
+
+    def _ask_highest(self, lives: list[Status], returning: bool, now_s: float) -> Iterator[Action]:
+        """Asks those to stop that the others do not send to."""
+        highest = max(life.stage.level for life in lives)
+        for life in lives:
+            if life.stage.level == highest and life.phase is not Phase.STOPPING:
+                self._move(life, Phase.STOPPING, now_s)
+                life.asked_at, life.returning = now_s, returning
+                self._wake_at(life, now_s + self._deadlines.ask_again_s)
+                yield AskToStop(life.name, drain=False)
+
+    def _dissolve(self, round_: Round) -> None:
+        self._rounds.remove(round_)
+        for life in round_.members:
+            life.round = None
 
     # ------------------------------------------------------------------ what follows from where everybody is
     def _advance(self, now_s: float) -> Iterator[Action]:
-        if self.stopping is None:
-            yield from self._start_ready()
-            yield from self._look_for_end(now_s)
         yield from self._deal_with_due(now_s)
+        yield from self._advance_rounds(now_s)
+        if self.stopping is None:
+            if not self._not_up and not self._told_up:
+                self._told_up = True
+                yield Notify(events.SystemStarted(sum(status.was_up for status in self.statuses.values())))
+            yield from self._start_ready(now_s)
+            yield from self._look_for_end(now_s)
         if self.stopping is not None:
             if not self._watching:
                 self._watching = True
                 yield WatchIdle()
+            yield from self._deal_with_due(now_s)
             yield from self._stop_ready(now_s)
-            if not self._alive:
-                self._ended = True
-                survivors = [name for name, status in self.statuses.items() if status.phase is Phase.ABANDONED]
-                yield End(self.stopping, tuple(survivors), tuple(self._problems))
-                return
+        yield from self._answer_promises()
+        if self.stopping is not None and not self._alive:
+            self._ended = True
+            survivors = dict.fromkeys(name for name, _ in sorted(self._zombies))
+            for name in survivors:
+                if all(name != component for component, _ in self._problems):
+                    self._problems.append((name, f"{name}: a thread that was abandoned is still alive"))
+            yield End(self.stopping, tuple(survivors), tuple(problem for _, problem in self._problems))
+            return
         yield from self._next_moment(now_s)
 
     def _deal_with_due(self, now_s: float) -> Iterator[Action]:
-        """Deals with every component whose moment has come: a new life after a failure, or a second word to stop."""
+        """Deals with every component whose moment has come: a new life, or the next step to stop it."""
         while self._due and self._due[0][0] <= now_s:
             at_s, name = heapq.heappop(self._due)
             status = self.statuses[name]
             if status.due_at != at_s:
                 continue  # it has moved on since
-            if status.phase is Phase.BACKOFF:
-                status.restarts += 1
-                yield self._launch(status)
-            elif status.phase is Phase.STOPPING:
-                yield self._ask_again(status)
+            status.due_at = None
+            if status.phase is Phase.STOPPING:
+                yield from self._press(status, now_s)
+            elif status.phase is Phase.BACKOFF:
+                if status.round is None or status.round.rising:
+                    yield self._launch(status, now_s)
+                else:
+                    self._changed.append(status.round)
 
-    def _start_ready(self) -> Iterator[Action]:
-        """Begins the lives of the groups of which all that they send to is up."""
+    def _start_ready(self, now_s: float) -> Iterator[Action]:
+        """Begins the lives of those for whom all that they send to is up."""
         ready, self._to_start = self._to_start, []
-        for group in ready:
-            for status in group.members:
-                if status.phase is Phase.WAITING:
-                    yield self._launch(status)
+        for stage in {id(stage): stage for stage in ready}.values():
+            for status in stage.members:
+                if status.phase is not Phase.WAITING or (status.round is not None and not status.round.rising):
+                    continue
+                blocker = _blocker_of(status)
+                if blocker is not None:
+                    self._held[blocker.name][id(stage)] = stage
+                else:
+                    yield self._launch(status, now_s)
 
-    def _launch(self, status: Status) -> Launch:
-        self._move(status, Phase.STARTING)
+    def _launch(self, status: Status, now_s: float) -> Launch:
+        self._move(status, Phase.STARTING, now_s)
+        status.restarts += status.epoch > 0
         status.epoch += 1
-        return Launch(status.name, status.epoch)
+        return Launch(status.name, status.epoch, held=bool(status.paused_by))
 
     def _look_for_end(self, now_s: float) -> Iterator[Action]:
         """Notices that nothing can happen any more."""
@@ -425,12 +562,22 @@ class Supervision:
         if quiet and not self._forever:
             self._begin_stop("finished", now_s)
 
+    def _answer_promises(self) -> Iterator[Action]:
+        open_promises = []
+        for promise in self._promises:
+            answer = promise.answer(stopping=self.stopping is not None)
+            if answer is None:
+                open_promises.append(promise)
+            else:
+                yield Keep(promise.number, answer)
+        self._promises = open_promises
+
     def _next_moment(self, now_s: float) -> Iterator[Action]:
         while self._due and self.statuses[self._due[0][1]].due_at != self._due[0][0]:
             heapq.heappop(self._due)
         moments = [self._due[0][0]] if self._due else []
         if self.stopping is not None:
-            stages = (self._drain_until_s, self.stop_by_s)
+            stages = (self._drain_until_s, self._throw_at_s, self.stop_by_s)
             moments += [moment for moment in stages if moment > now_s]
         if moments:
             yield WakeAt(min(moments))
@@ -442,57 +589,86 @@ class Supervision:
         self.stopping = reason
         self._stop_began_s = now_s
         self._to_start.clear()
+        for round_ in list(self._rounds):
+            self._dissolve(round_)
         for status in self.statuses.values():
-            if status.phase is Phase.BACKOFF and self._can_drain and not status.node.is_source:
+            may_drain = self._can_drain and not status.node.is_source and status.wanted and not status.paused_by
+            if status.phase is Phase.BACKOFF and may_drain:
                 self._wake_at(status, now_s)  # a last life, and at once, to handle what was sent to it
+            elif status.phase is Phase.WAITING and status.was_up and may_drain:
+                self._come_back(status, now_s)
             elif status.phase in (Phase.WAITING, Phase.BACKOFF):
-                self._move(status, Phase.STOPPED)
-        self._to_stop = [group for group in self._groups if group.is_source or not group.alive_above]
+                self._move(status, Phase.STOPPED, now_s)
+        self._to_stop = [stage for stage in self._stages if stage.is_source or not stage.alive_above]
 
     def _stop_ready(self, now_s: float) -> Iterator[Action]:
-        """Asks every group to stop whose turn has come, and presses on where time is up."""
+        """Asks every stage to stop whose turn has come, and presses on where time is up."""
         if now_s >= self._drain_until_s or not self._can_drain:
-            self._to_stop = list(self._groups)
+            self._to_stop = list(self._stages)
         looked_at, self._to_stop = self._to_stop, []
-        for group in reversed(looked_at):
-            if self._may_stop(group, now_s):
-                yield from self._ask(group, now_s)
-            elif not group.asked:
-                self._to_stop.append(group)
+        for stage in reversed(looked_at):
+            if self._may_stop(stage, now_s):
+                yield from self._ask(stage, now_s)
+            elif not stage.asked:
+                self._to_stop.append(stage)
         self._to_stop.reverse()
-        if now_s < self._drain_until_s:
-            return
-        for status in self.statuses.values():
-            if status.phase is Phase.STOPPING:
-                if not status.asked_again:
-                    yield self._ask_again(status)
-                if now_s >= self.stop_by_s:
-                    self._move(status, Phase.ABANDONED)
-                    self._problems.append(f"{status.name} did not stop in time, its thread was abandoned")
-                    yield Abandon(status.name)
+        if now_s >= self._drain_until_s:
+            yield from self._press_on(now_s)
 
-    def _may_stop(self, group: _Group, now_s: float) -> bool:
-        """Whether a group may be asked to stop: a source at once; another when nothing more can come to it.
+    def _press_on(self, now_s: float) -> Iterator[Action]:
+        """Takes the next step with everything that has not stopped when the time for draining is over."""
+        for status in [status for status in self.statuses.values() if status.phase is Phase.STOPPING]:
+            if not status.asked_again:
+                yield self._ask_again(status)
+            if now_s >= self._throw_at_s and not status.thrown:
+                yield self._throw(status)
+            if now_s >= self.stop_by_s:
+                self._problems.append((status.name, f"{status.name} did not stop in time, its thread was abandoned"))
+                yield self._abandon(status, now_s)
 
-        Nothing more comes when everything above has ended and what had been sent is handled. After the time for draining
-        all are asked at once.
+    def _may_stop(self, stage: Stage, now_s: float) -> bool:
+        """Whether a stage may be asked to stop: a source at once; another when nothing more can come to it.
+
+        Nothing more comes when everything above has ended and what had been sent is handled; what is paused handles nothing.
+        After the time for draining all are asked at once.
         """
-        if group.asked:
+        if stage.asked:
             return False
-        if now_s >= self._drain_until_s or not self._can_drain or group.is_source:
+        if now_s >= self._drain_until_s or not self._can_drain or stage.is_source:
             return True
-        alive = [status.name for status in group.members if not status.phase.has_ended]
-        return not group.alive_above and (not alive or self._is_quiet(alive, False))
+        at_work = [life.name for life in stage.members if not life.phase.has_ended and not life.paused_by]
+        return not stage.alive_above and (not at_work or self._is_quiet(at_work, False))
 
-    def _ask(self, group: _Group, now_s: float) -> Iterator[Action]:
-        group.asked = True
-        for status in group.members:
+    def _ask(self, stage: Stage, now_s: float) -> Iterator[Action]:
+        stage.asked = True
+        for status in stage.members:
             if status.phase is Phase.BACKOFF:
-                self._move(status, Phase.STOPPED)
-            elif status.phase in (Phase.STARTING, Phase.RUNNING):
-                self._move(status, Phase.STOPPING)
+                self._move(status, Phase.STOPPED, now_s)
+            elif status.phase is Phase.STARTING or status.phase.is_up:
+                self._move(status, Phase.STOPPING, now_s)
+                status.asked_at = now_s
                 self._wake_at(status, now_s + self._deadlines.ask_again_s)
                 yield AskToStop(status.name)
+
+    def _press(self, status: Status, now_s: float) -> Iterator[Action]:
+        """Takes the next step with a component that was asked to stop and has not; where the system stops, its deadline rules."""
+        if not status.asked_again:
+            yield self._ask_again(status)
+        elif self.stopping is None and not status.thrown:
+            yield self._throw(status)
+        elif self.stopping is None:
+            yield self._abandon(status, now_s)
+            if len(self._zombies) > self._most_zombies:
+                self._fail(
+                    "",
+                    f"{len(self._zombies)} threads that could not be ended are alive, and {self._most_zombies} may be "
+                    "(most_zombies)",
+                    now_s,
+                )
+            return
+        if self.stopping is None and status.asked_at is not None:
+            next_s = self._deadlines.abandon_s if status.thrown else self._deadlines.throw_s
+            self._wake_at(status, status.asked_at + next_s)
 
     @staticmethod
     def _ask_again(status: Status) -> Action:
@@ -500,24 +676,33 @@ class Supervision:
         status.due_at = None
         return AskToStop(status.name, again=True)
 
+    @staticmethod
+    def _throw(status: Status) -> Action:
+        status.thrown = True
+        return Throw(status.name)
 
-def _is_busy(status: Status) -> bool:
-    """Whether a component may do something although no message waits: it starts, comes back, or is a source at work."""
-    if status.phase.has_ended:
+    def _abandon(self, status: Status, now_s: float) -> Action:
+        comes_back = status.returning and self._lasts(status, now_s)
+        self._zombies.add((status.name, status.epoch))
+        self._move(status, Phase.ABANDONED, now_s)
+        if comes_back:
+            self._come_back(status, now_s)
+        return Abandon(status.name, len(self._zombies))
+
+
+def _blocker_of(status: Status) -> Status | None:
+    """The first, from where it was looked last, that a component waits for before it starts."""
+    needs, first = status.stage.needs, status.stage.looked_at
+    for step in range(len(needs)):
+        index = (first + step) % len(needs)
+        if _holds_up(needs[index], status):
+            status.stage.looked_at = index
+            return needs[index]
+    return None
+
+
+def _holds_up(below: Status, status: Status) -> bool:
+    """Whether a component waits for another that it sends to: one that never was up, or that comes back together with it."""
+    if not below.wanted or below.phase.has_ended or below.phase.is_up:
         return False
-    return status.phase is not Phase.RUNNING or status.node.is_source
-
-
-def _groups_of(order: list[list[Node]], upstream: Callable[[Node], list[Node]]) -> list[_Group]:
-    """The groups with their neighbours, in the order of start."""
-    groups = [_Group([Status(name, node) for node in nodes for name in node.lives()]) for nodes in order]
-    group_of = {id(node): group for nodes, group in zip(order, groups, strict=True) for node in nodes}
-    for nodes, group in zip(order, groups, strict=True):
-        above = {id(group_of[id(node)]): group_of[id(node)] for member in nodes for node in upstream(member)}
-        above.pop(id(group), None)
-        group.above = list(above.values())
-        group.alive_above = sum(len(other.members) for other in group.above)
-        for other in group.above:
-            other.below.append(group)
-            other.not_up_below += len(group.members)
-    return groups
+    return not below.was_up or (below.round is not None and below.round is status.round)

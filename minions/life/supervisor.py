@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from minions.clock import Clock
 from minions.flow.parker import Parker
-from minions.life.commands import Command, Due, Idle, Noted, Reached
-from minions.life.supervision import Action, End, Notify, Supervision, WakeAt
+from minions.life.actions import Action, End, Keep, Notify, WakeAt
+from minions.life.commands import Change, Command, Due, Idle, Noted, Reached
+from minions.life.supervision import Supervision
 
 __all__ = ["Supervisor"]
 
@@ -81,6 +82,8 @@ class Supervisor:
                 return  # another late one was faster
             if isinstance(command, Reached):
                 command.callback()
+            elif isinstance(command, Change) and command.promise:
+                self._act(Keep(command.promise, "the system has ended"))
 
     def _serve(self) -> None:
         while not self._ended:

@@ -6,10 +6,10 @@ done that is not on disk yet, then the disk. A live table belongs to the compone
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, Sequence, ValuesView
 from heapq import merge
 from itertools import groupby
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 
@@ -20,12 +20,22 @@ from minions.flow.keys import KeyCodec, key_codec_of
 from minions.flow.table_reader import TableReader
 from minions.model.ports import Table
 
-__all__ = ["NOTHING_UNSAVED", "LiveTable", "TableCodecs", "TableView", "table_codecs_of"]
+__all__ = ["NOTHING_UNSAVED", "LiveTable", "TableCodecs", "TableView", "table_codecs_of", "tables_on_disk"]
 
 _MOST_CACHED = 4_096
 _MOST_CACHED_BYTES = 16 << 20
 _AT_ONCE = 256
+_AFTER_SLASH = "0"  # the character behind the slash that prefixes end with: what begins so ends before it
 _ABSENT: Final = object()
+
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
+
+
+class _Read(Protocol[V_co]):
+    """See `TableReader.rows`."""
+
+    def __call__(self, first: str, end: str, most: int, *, after: bool) -> Sequence[tuple[str, V_co]]: ...
 
 
 class Unsaved(Protocol):
@@ -65,8 +75,37 @@ def table_codecs_of(table: Table[Any, Any]) -> TableCodecs:
     return TableCodecs(key_codec_of(table.key_type), values)
 
 
+class _Items(ItemsView[Any, Any]):
+    """Read a few rows at a time, and not one by one, as the mapping's own would be."""
+
+    _mapping: TableView
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping.between()
+
+
+class _Values(ValuesView[Any]):
+    """Likewise."""
+
+    _mapping: TableView
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping.between())
+
+
+def tables_on_disk(disk: TableReader) -> Iterator[tuple[str, str]]:
+    """Home and name of each table that has entries on disk. Reads one key of each."""
+    at, end = rows.TABLES, rows.TABLES[:-1] + _AFTER_SLASH
+    while found := disk.keys(at, end, 1):
+        home, table, _ = rows.table_place(found[0][0])
+        yield home, table
+        at = rows.table_prefix(home, table)[:-1] + _AFTER_SLASH
+
+
 class TableView(Mapping[Any, Any]):
     """A table as the last whole unit left it, to be read. Blocks for as long as the disk takes."""
+
+    _wholes = 0  # how many units have changed it since it was made
 
     def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: TableReader) -> None:
         """Args:
@@ -93,7 +132,13 @@ class TableView(Mapping[Any, Any]):
         return value
 
     def __iter__(self) -> Iterator[Any]:
-        return (key for key, _ in self.between())
+        return (self._codecs.keys.decode(text) for text in self._texts())
+
+    def items(self) -> ItemsView[Any, Any]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        return _Values(self)
 
     def __len__(self) -> int:
         known = self._known()
@@ -104,27 +149,51 @@ class TableView(Mapping[Any, Any]):
         keys = self._codecs.keys
         begin = "" if first is None else keys.encode(first)
         end = None if last is None else keys.encode(last)
-        known = sorted(text for text in self._known() if text >= begin and (end is None or text <= end))
-        on_disk = self._on_disk(begin, end)  # read after what is unsaved: a commit in between is then seen here
-        both = merge(((text, None) for text in known), on_disk, key=lambda row: row[0])
-        for text, found in groupby(both, key=lambda row: row[0]):
-            value = self._passing(text, [body for _, body in found])
+        for text, body in self._walk(self._disk.rows, begin, end):
+            value = self._passing(text, body)
             if value is not _ABSENT:
                 yield keys.decode(text), value
 
+    def _texts(self) -> Iterator[str]:
+        """The texts of all keys, in order; no value is read."""
+        for text, there in self._walk(self._disk.keys, "", None):
+            if there or self._is_there(text):
+                yield text
+
+    def _walk(self, read: _Read[V], begin: str, end: str | None) -> Iterator[tuple[str, V | None]]:
+        """The texts of keys, in order, with what was read of each; None where that may be wrong, and has to be asked for."""
+        prefix = self.prefix
+        known = sorted(text for text in self._known() if text >= begin and (end is None or text <= end))
+        on_disk = self._on_disk(read, begin, end)  # read after what is unsaved: a commit in between is then seen here
+        both = merge(((text, None) for text in known), on_disk, key=lambda row: row[0])
+        for text, group in groupby(both, key=lambda row: row[0]):
+            found = [row for _, row in group]
+            self._refuse_other_home(prefix)
+            if len(found) > 1 or found[0] is None or found[0][1] != self._wholes:
+                yield text, None
+            else:
+                yield text, found[0][0]
+
     @property
     def _end(self) -> str:
-        """The end of the range of all keys: the prefix ends with a slash, and this is the character behind it."""
-        return self.prefix[:-1] + "0"
+        """The end of the range of all keys."""
+        return self.prefix[:-1] + _AFTER_SLASH
 
-    def _on_disk(self, begin: str, end: str | None) -> Iterator[tuple[str, bytes]]:
-        """What is on disk, a few rows at a time, because a reader that stays keeps the log from being emptied."""
+    def _on_disk(self, read: _Read[V], begin: str, end: str | None) -> Iterator[tuple[str, tuple[V, int]]]:
+        """What is on disk, and how many units had changed the table when it was read.
+
+        A few rows at a time, because a reader that stays keeps the log from being emptied.
+        """
         prefix, after = self.prefix, False
         at, stop = prefix + begin, self._end if end is None else prefix + end + "\0"
-        while found := self._disk.rows(at, stop, _AT_ONCE, after=after):
-            for key, body in found:
-                yield key[len(prefix) :], body
+        while found := read(at, stop, _AT_ONCE, after=after):
+            as_of = self._wholes
+            for key, what in found:
+                yield key[len(prefix) :], (what, as_of)
             at, after = found[-1][0], True
+
+    def _refuse_other_home(self, prefix: str) -> None:
+        """An iteration may go on in a later unit, but not in that of another partition."""
 
     def _known(self) -> dict[str, bool]:
         """The keys about which the disk may be wrong, and whether they are there."""
@@ -134,11 +203,12 @@ class TableView(Mapping[Any, Any]):
         body = self._body(text)
         return _ABSENT if body is None else self._decoded(text, body)
 
-    def _passing(self, text: str, bodies: list[bytes | None]) -> Any:
-        """A value that an iteration comes to; `bodies` holds what was just read of it, or None where it may be wrong."""
-        if None in bodies or bodies[0] is None:
-            return self._value(text)
-        return self._decoded(text, bodies[0])
+    def _is_there(self, text: str) -> bool:
+        return self._body(text) is not None
+
+    def _passing(self, text: str, body: bytes | None) -> Any:
+        """A value that an iteration comes to, with what was read of it, or None where that may be wrong."""
+        return self._value(text) if body is None else self._decoded(text, body)
 
     def _body(self, text: str) -> bytes | None:
         row = self._unsaved.unsaved_row(self.prefix, text)
@@ -216,6 +286,7 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
 
     def saved(self) -> None:
         """Takes note that the unit of the last `changes` is whole."""
+        self._wholes += bool(self._encoded)
         for text, touched in self._touched.items():
             self._cache(text, touched.value, self._encoded.get(text, touched.kept))
         self._touched.clear()
@@ -250,8 +321,8 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
         return super().between(first, last)
 
     def clear(self) -> None:
-        for key in list(self):
-            del self[key]
+        for text in self._texts():
+            self._touch(text, _ABSENT)
 
     def _known(self) -> dict[str, bool]:
         self._refuse_out_of_place()
@@ -272,11 +343,13 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
         self._look_at(text, value, body)
         return value
 
-    def _passing(self, text: str, bodies: list[bytes | None]) -> Any:
-        if text in self._touched or self.prefix + text in self._cached or None in bodies:
+    def _is_there(self, text: str) -> bool:
+        touched = self._touched.get(text)
+        return super()._is_there(text) if touched is None else touched.value is not _ABSENT
+
+    def _passing(self, text: str, body: bytes | None) -> Any:
+        if body is None or text in self._touched or self.prefix + text in self._cached:
             return self._value(text)
-        [body] = bodies
-        assert body is not None
         value = self._decoded(text, body)
         self._look_at(text, value, body)
         return value
@@ -307,6 +380,13 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
     def _forget(self, key: str) -> None:
         _, body = self._cached.pop(key)
         self._cached_bytes -= len(key) + len(body or b"")
+
+    def _refuse_other_home(self, prefix: str) -> None:
+        self._refuse_out_of_place()
+        if prefix != self.prefix:
+            raise UsageError(
+                f"{self._where}: this iteration has begun in another partition (partition_by); begin it anew in each handler"
+            )
 
     def _refuse_out_of_place(self) -> None:
         if not self._in_place:

@@ -13,11 +13,11 @@ from pathlib import Path
 import attrs
 
 from minions import events
-from minions.errors import StaleComponent, StopRequested, StoreError, UsageError
+from minions.errors import Interrupted, StaleComponent, StopRequested, StoreError, UsageError
 from minions.fence import Mode
 from minions.flow.channel import Entry
 from minions.flow.journal import Journal
-from minions.life.commands import Command, Failed, Finished, Noted, Started, Stopped
+from minions.life.commands import Command, Failed, Finished, Noted, Started, Stopped, ZombieEnded
 from minions.life.life import Life
 from minions.life.traces import describe, trace_of
 
@@ -69,7 +69,8 @@ class ComponentThread:
         except BaseException as error:  # noqa: BLE001 - reported: the supervisor decides
             if isinstance(error, StaleComponent) and life.fence.mode is Mode.CUT:
                 life.forget()
-                return  # abandoned: another life has its place, and nobody waits for word of this one
+                self._post(ZombieEnded(life.name, life.fence.epoch))
+                return  # abandoned: another life has its place
             report, failed = self._last_word(life, error)
             life.call_last(self._tell_of_call)
         life.give_up(failed=failed)
@@ -87,13 +88,10 @@ class ComponentThread:
                 life.work()
             finished = life.running
             life.end()
-        except StopRequested:
+        except (StopRequested, Interrupted):
             if life.running:
                 raise  # nobody has asked it to stop: user code has raised this itself, and that is a failure
-            if life.has_begun and not life.is_ending:
-                # What an on_stop that had to wait did never was; the component has stopped all the same.
-                with suppress(StopRequested):
-                    life.end(interrupted=True)
+            self._end_interrupted(life)
             return Stopped(name, epoch)
         except StoreError as error:
             if not self._journal.has_failed_with(error):
@@ -103,7 +101,22 @@ class ComponentThread:
                 with suppress(StoreError, StopRequested):
                     life.end(interrupted=True)
             return Stopped(name, epoch)
+        except Exception as error:
+            if life.running or not life.interrupted or life.is_ending:
+                raise
+            # The call that was broken off has raised this: the unit that it belongs to never was, and nobody is to blame.
+            self._post(Noted(events.ComponentInterrupted(name, epoch, life.where, describe(error))))
+            self._end_interrupted(life)
+            return Stopped(name, epoch)
         return Finished(name, epoch) if finished else Stopped(name, epoch)
+
+    @staticmethod
+    def _end_interrupted(life: Life) -> None:
+        """Ends a life in order that was left in the middle of a unit."""
+        if life.has_begun and not life.is_ending:
+            # What an on_stop that had to wait did never was; the component has stopped all the same.
+            with suppress(StopRequested, Interrupted):
+                life.end(interrupted=True)
 
     def _last_word(self, life: Life, error: BaseException) -> tuple[Failed, Entry | None]:
         """What is reported of a failure, come what may: a thread that ended without a word would be waited for for ever."""

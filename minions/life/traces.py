@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 import threading
 import traceback
@@ -10,7 +11,7 @@ from types import FrameType, TracebackType
 
 from minions.errors import MinionsError
 
-__all__ = ["describe", "stack_of", "trace_of"]
+__all__ = ["describe", "lines_of", "print_lines", "stack_of", "trace_of"]
 
 _OURS = (str(Path(__file__).parent), str(threading.__file__))
 
@@ -41,12 +42,24 @@ def trace_of(error: BaseException) -> str:
 def stack_of(ident: int | None) -> str:
     """Where a thread is, as Python prints it, from the first frame of user code on; empty when the thread has ended."""
     frame = sys._current_frames().get(ident) if ident is not None else None
-    if frame is None:
-        return ""
+    return "" if frame is None else print_lines(lines_of(frame))
+
+
+def lines_of(frame: FrameType) -> list[tuple[str, int, str]]:
+    """File, line and function of each call that led to a frame, the innermost last, from the first frame of user code on.
+
+    Fast and free of side effects, so that the frames of a running thread can be let go of before anything slow is done.
+    """
     stack = list(traceback.walk_stack(frame))[::-1]
-    users = [(frame, line) for frame, line in stack if not _is_ours(frame)]
-    begin = stack.index(users[0]) if users else 0
-    return "".join(traceback.StackSummary.extract(iter(stack[begin:])).format())
+    begin = next((index for index, (frame, _) in enumerate(stack) if not _is_ours(frame)), 0)
+    return [(frame.f_code.co_filename, line or 0, frame.f_code.co_name) for frame, line in stack[begin:]]
+
+
+def print_lines(lines: list[tuple[str, int, str]]) -> str:
+    """Lines as Python prints a stack, with the source where it can be read."""
+    for name in {name for name, _, _ in lines}:
+        linecache.checkcache(name)
+    return "".join(traceback.format_list(traceback.StackSummary.from_list([(*line, None) for line in lines])))
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, dataclass_transform
 
 import attrs
@@ -30,6 +31,7 @@ class Context(Protocol):
     def running(self) -> bool: ...
     @property
     def message_id(self) -> str: ...
+    def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]: ...
     def sleep(self, seconds: float) -> None: ...
     def unit(self) -> AbstractContextManager[None]: ...
     def commit(self, timeout_s: float | None) -> None: ...
@@ -84,6 +86,9 @@ class Blueprint:
     @property
     def message_id(self) -> str:
         self._refuse("message_id")
+
+    def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]:
+        self._refuse("blocking()")
 
     def sleep(self, seconds: float) -> None:
         self._refuse("sleep()")
@@ -141,7 +146,10 @@ class Component:
         """
 
     def on_interrupt(self) -> None:
-        """Called from another thread when the component was asked to stop and does not: break the call that blocks it."""
+        """Called from another thread when the component was asked to stop and does not: break the call that blocks it.
+
+        What is needed for common libraries `blocking` does by itself.
+        """
 
     # ------------------------------------------------------------------ what the runtime offers
     @property
@@ -169,6 +177,29 @@ class Component:
         """
         message_id: str = self._minions.message_id
         return message_id
+
+    def blocking(self, resource: Any, wake: Callable[[], object] | None = None) -> AbstractContextManager[None]:
+        """Says in what a call inside ``with self.blocking(connection):`` may hang, so that it can be woken at a stop.
+
+        When the component was asked to stop and does not, this is done from another thread: a socket, an HTTP connection or
+        session is shut down, a child process is ended (its whole group where it leads one, ``start_new_session=True``), an
+        SQLite query is interrupted, a PostgreSQL statement cancelled, an event set, a future cancelled. Then `on_interrupt` is
+        called. Nothing is closed: the call that is woken raises or returns, the unit of work that it belongs to never was, and
+        what it had received is handled again by the next life.
+
+        On any thread of the component; may be nested.
+
+        Args:
+            resource: a socket or whatever has the descriptor of one, `subprocess.Popen`, `sqlite3.Connection`,
+                `threading.Event` or `Condition`, a `Future` or task, an HTTP connection or session, a PostgreSQL connection, or
+                a callable without arguments that wakes the thread.
+            wake: called to wake the thread instead of what would be done with the resource.
+
+        Raises:
+            UsageError: nothing is known that wakes what hangs in such a thing; `wake` is the remedy.
+        """
+        blocking: AbstractContextManager[None] = self._minions.blocking(resource, wake)
+        return blocking
 
     def sleep(self, seconds: float) -> None:
         """Waits; the one wait during which (or before which) the component is asked to stop ends early.
@@ -228,9 +259,13 @@ class Component:
         self._minions.after_commit(function)
 
 
-def copy_of(blueprint: C, context: Context | None = None) -> C:
-    """A fresh component made from the arguments of `blueprint`, for one life. Deep copies, so nothing leaks into the next."""
-    made = type(blueprint)(**copy.deepcopy(blueprint.__dict__["_minions_arguments"]))
+def copy_of(blueprint: C, context: Context | None = None, configured: Mapping[str, Any] = MappingProxyType({})) -> C:
+    """A fresh component made from the arguments of `blueprint`, for one life. Deep copies, so nothing leaks into the next.
+
+    Args:
+        configured: arguments in the place of those of the blueprint.
+    """
+    made = type(blueprint)(**copy.deepcopy({**blueprint.__dict__["_minions_arguments"], **configured}))
     for name in _defaulted(blueprint):
         made.__dict__[name] = copy.deepcopy(made.__dict__[name])
     if context is not None:

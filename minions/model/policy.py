@@ -9,9 +9,15 @@ from typing import Literal
 import attrs
 from attrs import validators
 
-__all__ = ["Backoff", "Restart", "Retry", "Verdict"]
+__all__ = ["Backoff", "OnStall", "Restart", "Retry", "Strategy", "Verdict"]
 
 _not_negative = validators.ge(0.0)
+
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+"""What else of a group is restarted with one of its components: nothing, everything, or those named after it."""
+
+OnStall = Literal["report", "restart", "stop"]
+"""What follows when a component makes no progress: an event only, a new life for it, an orderly stop of the system."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,28 +91,60 @@ class Verdict:
 
 @attrs.frozen(kw_only=True)
 class Restart:
-    """How often a component may fail by itself (in `on_start` or `run`), and how fast it comes back.
+    """Whether, how often and how fast a component that has ended by itself comes back, and what follows when it cannot.
 
     A failure that belongs to a message is answered by the `Retry` of its inbox and does not count here: a message that
     cannot be handled must not stop those behind it.
 
     Attributes:
+        when: "transient": after a failure (in `on_start` or `run`); a `run` that returns has finished. "permanent": also after a
+            `run` that returned, which counts as a failure does. "temporary": never; the rest of the system goes on without
+            it, and its inboxes keep what arrives.
         failures: this many within the window are answered by a new life; one more and the supervisor gives up.
         within_s: the window, in seconds.
-        backoff: the wait before each new life; it begins anew once the window holds no earlier failure.
+        backoff: the wait before each new life; it grows with each failure within the window.
+        healthy_s: after a life that was up for so long, in seconds, the backoff begins anew; None: once the window holds no
+            earlier failure. Giving up goes by the window alone.
+        on_give_up: "stop": the system stops in order and the process ends with a non-zero exit code, so that a service
+            manager starts it again. "isolate": the component stays down, and what sends to it, directly or through others, is
+            stopped in order; the rest goes on. The exit code at the end is non-zero all the same.
+        with_dependents: whether what sends to it, directly or through others, is restarted with it: stopped first, and started
+            again in order once it is up. Otherwise its inboxes keep what they send meanwhile.
     """
 
+    when: Literal["transient", "permanent", "temporary"] = attrs.field(
+        default="transient", validator=validators.in_(("transient", "permanent", "temporary"))
+    )
     failures: int = attrs.field(default=5, validator=validators.ge(0))
     within_s: float = attrs.field(default=60.0, validator=validators.gt(0.0))
     backoff: Backoff = Backoff()
+    healthy_s: float | None = attrs.field(default=None, validator=validators.optional(validators.gt(0.0)))
+    on_give_up: Literal["stop", "isolate"] = attrs.field(default="stop", validator=validators.in_(("stop", "isolate")))
+    with_dependents: bool = False
 
     def recent(self, failed_at: Sequence[float], now: float) -> tuple[float, ...]:
         """The moments of `failed_at` that still count."""
         return tuple(moment for moment in failed_at if now - moment <= self.within_s)
 
-    def verdict(self, failed_at: Sequence[float], now: float, chance: float = 0.5) -> Verdict:
-        """What to do about the last of the failures at `failed_at` (monotonic seconds, the newest last)."""
-        counted = len(self.recent(failed_at, now))
-        if counted > self.failures:
+    def was_healthy(self, up_since: float | None, now: float) -> bool:
+        """Whether a life that fails `now` was up for so long that the backoff begins anew.
+
+        Args:
+            up_since: since when it was up, monotonic seconds; None where it was not.
+        """
+        return self.healthy_s is not None and up_since is not None and now - up_since >= self.healthy_s
+
+    def verdict(
+        self, failed_at: Sequence[float], now: float, chance: float = 0.5, *, anew_at: float | None = None
+    ) -> Verdict:
+        """What to do about the last of the failures at `failed_at` (monotonic seconds, the newest last).
+
+        Args:
+            anew_at: the failure with which the last healthy life ended; None where there was none. Those before it count for
+                giving up, and no longer for the backoff.
+        """
+        counted = self.recent(failed_at, now)
+        if self.when == "temporary" or len(counted) > self.failures:
             return Verdict(delay_s=None)
-        return Verdict(delay_s=self.backoff.delay_s(max(1, counted), chance))
+        in_a_row = sum(anew_at is None or moment >= anew_at for moment in counted)
+        return Verdict(delay_s=self.backoff.delay_s(max(1, in_a_row), chance))

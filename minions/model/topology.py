@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 
 from minions.model.component import Component, not_copyable
 from minions.model.declaration import Declaration
 from minions.model.partition import PARTITIONS, PartitionBy
-from minions.model.policy import Restart
+from minions.model.policy import OnStall, Restart, Strategy
 from minions.model.ports import Inbox, Outbox, classes_of, type_name
 
-__all__ = ["Link", "Node", "Topology", "default_name"]
+__all__ = ["Group", "Link", "Node", "Topology", "default_name"]
 
 
 def default_name(component: type) -> str:
@@ -33,13 +33,23 @@ def default_name(component: type) -> str:
 
 @attrs.frozen(eq=False)
 class Node:
-    """One component of a system, as it was added."""
+    """One component of a system, as it was added.
+
+    Attributes:
+        stall_after_s: without progress for so long it is stalled; None: the watchdog's own figure for what is in a unit of work,
+            and never for what waits in a `run`.
+        on_stall: what follows.
+        async_exception: whether an exception may be raised in its thread when nothing else ends it.
+    """
 
     name: str
     blueprint: Component
     replicas: int = 1
     restart: Restart = Restart()
     partition_by: PartitionBy | None = None
+    stall_after_s: float | None = None
+    on_stall: OnStall = "report"
+    async_exception: bool = False
 
     @property
     def declaration(self) -> Declaration:
@@ -57,6 +67,19 @@ class Node:
 
 
 @attrs.frozen(eq=False)
+class Group:
+    """Components that were declared to be restarted together.
+
+    Attributes:
+        components: the blueprints, in the order that "rest_for_one" goes by; some may belong to no component of the system.
+    """
+
+    name: str
+    components: tuple[Component, ...]
+    strategy: Strategy
+
+
+@attrs.frozen(eq=False)
 class Link:
     """One connection, as it was asked for; either end may belong to no component of the system."""
 
@@ -70,6 +93,7 @@ class Topology:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.links: list[Link] = []
+        self.groups: list[Group] = []
         self._node_of: dict[int, Node] = {}  # by the id of its blueprint
         self._position: dict[int, int] = {}  # in the order of addition, by the id of the node
         self._links_of: dict[tuple[int, str], list[Link]] = {}  # by the id of the outbox's blueprint and its name
@@ -90,6 +114,36 @@ class Topology:
     def node_of(self, blueprint: object) -> Node | None:
         """The node that was made from this very object."""
         return self._node_of.get(id(blueprint))
+
+    def restarted_with(self, node: Node) -> list[Node]:
+        """The components that are restarted when one is, itself among them, as its group and `Restart.with_dependents` say."""
+        together = {id(node): node}
+        ahead = [node]
+        while ahead:
+            here = ahead.pop()
+            others = [*self._grouped_with(here), *(self.dependents(here) if here.restart.with_dependents else ())]
+            ahead += [other for other in others if id(other) not in together]
+            together |= {id(other): other for other in others}
+        return sorted(together.values(), key=self._place)
+
+    def _grouped_with(self, node: Node) -> Iterator[Node]:
+        """What its group restarts when it is restarted."""
+        for group in self.groups:
+            members = [self.node_of(component) for component in group.components]
+            if node in members and group.strategy != "one_for_one":
+                first = members.index(node) if group.strategy == "rest_for_one" else 0
+                yield from (member for member in members[first:] if member is not None)
+
+    def dependents(self, node: Node) -> list[Node]:
+        """The components that send to one, directly or through others, each once; never itself."""
+        found: dict[int, Node] = {}
+        ahead = [node]
+        while ahead:
+            for producer in self.producers(ahead.pop()):
+                if producer is not node and id(producer) not in found:
+                    found[id(producer)] = producer
+                    ahead.append(producer)
+        return sorted(found.values(), key=self._place)
 
     def fed_by(self, node: Node, outbox: str) -> list[tuple[Node, str]]:
         """The inboxes, as node and name, that an outbox feeds."""
@@ -140,7 +194,7 @@ class Topology:
     # ------------------------------------------------------------------ problems
     def problems(self) -> list[str]:
         """Everything that keeps this graph from running, each with component, port and remedy."""
-        return [*self._node_problems(), *self._link_problems(), *self._cycle_problems()]
+        return [*self._node_problems(), *self._group_problems(), *self._link_problems(), *self._cycle_problems()]
 
     def _node_problems(self) -> Iterator[str]:
         if not self.nodes:
@@ -178,6 +232,30 @@ class Topology:
                 f"{node.name}: replicas={node.replicas}, but it is a source, and replicas are workers that share an inbox: "
                 "add the source several times under names of their own"
             )
+
+    def _group_problems(self) -> Iterator[str]:
+        names: set[str] = set()
+        group_of: dict[int, str] = {}
+        for group in self.groups:
+            if group.name in names:
+                yield f"two groups are called {group.name!r}: give one another name"
+            names.add(group.name)
+            if group.strategy not in get_args(Strategy):
+                yield f"group {group.name!r}: strategy={group.strategy!r} must be one of {', '.join(get_args(Strategy))}"
+            if not group.components:
+                yield f"group {group.name!r} has no components: give those that are to be restarted together"
+            for component in group.components:
+                node = self.node_of(component)
+                if node is None:
+                    yield (
+                        f"group {group.name!r}: {component!r} was not added to this system: use what system.add(...) returned"
+                    )
+                elif id(node) in group_of:
+                    other = group_of[id(node)]
+                    where = "twice" if other == group.name else f"and in group {other!r}"
+                    yield f"{node.name} is in group {group.name!r} {where}: a component belongs to one group, once"
+                else:
+                    group_of[id(node)] = group.name
 
     def _link_problems(self) -> Iterator[str]:
         connected: dict[int, set[str]] = {id(node): set() for node in self.nodes}

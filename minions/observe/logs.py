@@ -28,6 +28,12 @@ def log_event(log: logging.Logger, event: events.Event) -> None:  # noqa: C901 -
             log.getChild(component).debug("finished")
         case events.ComponentStopped(component):
             log.getChild(component).debug("stopped")
+        case events.ComponentInterrupted(component, _, where, error):
+            log.getChild(component).info("was broken off in %s: %s", where, error)
+        case events.ComponentPaused(component, _, by):
+            log.getChild(component).info("paused by the %s", by)
+        case events.ComponentResumed(component):
+            log.getChild(component).info("goes on")
         case events.ComponentFailed():
             _component_failed(log, event)
         case events.AfterCommitFailed(component, _, error, traceback, message_id):
@@ -58,16 +64,68 @@ def log_event(log: logging.Logger, event: events.Event) -> None:  # noqa: C901 -
                 "set aside as a dead letter" if kept else "dropped",
                 error,
             )
-        case events.GaveUp(component, failures, within_s):
+        case events.GaveUp(component, failures, within_s, then):
+            follows = "the system stops" if then == "stop" else "it stays down, with what sends to it; the rest goes on"
+            log.getChild(component).critical("failed %s within %g s, %s", _count(failures, "time"), within_s, follows)
+        case events.ComponentAbandoned(component, _, stack, zombies):
             log.getChild(component).critical(
-                "failed %s within %g s, the system stops", _count(failures, "time"), within_s
+                "did not stop in time, its thread was abandoned%s here:\n%s",
+                f" (one of {zombies} that are alive)" if zombies > 1 else "",
+                stack.rstrip(),
             )
-        case events.ComponentAbandoned(component, _, stack):
-            log.getChild(component).critical("did not stop in time, its thread was abandoned here:\n%s", stack.rstrip())
+        case (
+            events.LimitExceeded()
+            | events.LimitKept()
+            | events.TickLate()
+            | events.ComponentStalled()
+            | events.ComponentRecovered()
+        ):
+            _watched(log, event)
         case events.CommitTrouble(attempt, error, given_up):
             follows = "giving up, the system stops" if given_up else "nothing is lost, trying again"
             if attempt == 1 or given_up or attempt % 10 == 0:
                 log.log(logging.CRITICAL if given_up else logging.WARNING, "commit failed (%s): %s", follows, error)
+        case events.CommitsResumed(failures):
+            _shown(log, "commits work again, after %s", _count(failures, "failure"))
+
+
+_WHY_LATE = {
+    "gil_held": "the interpreter's lock (GIL) was kept",
+    "stopped": "the process was stopped, throttled by a quota, or the whole machine was suspended",
+    "starved": "no core was free for it: other processes have taken them",
+    "unknown": "the reason is not known",
+}
+_THEN = {
+    "report": "",
+    "pause_sources": "; sources are paused",
+    "restart": "; the component is restarted",
+    "stop": "; the system stops",
+}
+
+
+def _watched(
+    log: logging.Logger,
+    event: events.LimitExceeded
+    | events.LimitKept
+    | events.TickLate
+    | events.ComponentStalled
+    | events.ComponentRecovered,
+) -> None:
+    match event:
+        case events.LimitExceeded(then=then, text=text):
+            log.warning("%s%s", text, _THEN[then])
+        case events.LimitKept(limit, about, exceeded_s=exceeded_s):
+            of = f" of {about}" if about else ""
+            log.info("%s%s is back below its limit, after %.0f s", limit, of, exceeded_s)
+        case events.TickLate(late_s, diagnosis, culprit, culprit_cpu_s, then):
+            why = _WHY_LATE[diagnosis]
+            if culprit:
+                why = f"{why} by {culprit}, which has used {culprit_cpu_s:.1f} s of CPU time"
+            log.warning("nothing ran for %.1f s: %s%s", late_s, why, _THEN[then])
+        case events.ComponentStalled(component, _, evidence, answer):
+            log.getChild(component).warning("%s%s\n%s", evidence.sentence, _THEN[answer], evidence.stack.rstrip())
+        case events.ComponentRecovered(component, _, stalled_s, ended):
+            log.getChild(component).info("%s after %.0f s without progress", "ended" if ended else "goes on", stalled_s)
 
 
 def _state_opened(log: logging.Logger, event: events.StateOpened) -> None:

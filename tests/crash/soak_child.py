@@ -26,7 +26,20 @@ from typing import Any, ClassVar
 
 import attrs
 
-from minions import Backoff, Component, Inbox, InboxEmpty, Outbox, Restart, Retry, State, StopRequested, System, Table
+from minions import (
+    Backoff,
+    Component,
+    Inbox,
+    InboxEmpty,
+    InboxFull,
+    Outbox,
+    Restart,
+    Retry,
+    State,
+    StopRequested,
+    System,
+    Table,
+)
 from minions.clock import Parkable
 from minions.flow import rows
 from minions.flow.channel import Entry, Wakes
@@ -38,6 +51,7 @@ MOST_ARRIVALS = 40  # of one number, at all components together
 MOST_MESSAGES = 15_000
 MOST_BYTES = 100 << 20
 KEYS = 13  # of the messages, where they are partitioned
+SLOTS = 3 * KEYS  # of a table whose entries come and go: those of one slot are of one key
 SIFT = 3  # one of so many messages is sent back
 ROOMY = 2 * MOST_MESSAGES  # more than ever wait in a way back
 
@@ -80,8 +94,9 @@ class Part:
         total: how many messages it sends, where it is a source.
         sizes_bytes: of the payloads of these; each has one of them, by its number.
         partition_by: "", or how the key of a message is told: "key" by an attribute, "function".
-        table: "", or the type of the keys of a table, which is written beside the state.
-        back: "", or the overflow of a second inbox, which closes a cycle.
+        table: "", or the type of the keys of a table, which is written beside the state; or "slots": it has an entry for
+            each slot in which an odd number of messages has come.
+        back: "", or the overflow of a second inbox, which closes a cycle; or "full": it fails, and has little room.
     """
 
     name: str
@@ -121,7 +136,9 @@ def draw(seed: int) -> list[Part]:
         *(draw_worker(chance, name, draw_ways(chance, feeds[name], message), error_ratio, message) for name in workers),
         *(draw_worker(chance, name, (), error_ratio, message) for name in sinks),
     ]
-    return draw_tables(chance, draw_cycle(chance, draw_partitions(chance, parts)))
+    parts = draw_cycle(chance, draw_partitions(chance, parts))
+    further = random.Random(f"further {seed}")
+    return draw_slots(further, draw_tables(chance, draw_full(further, parts)))
 
 
 def draw_partitions(chance: random.Random, parts: list[Part]) -> list[Part]:
@@ -136,7 +153,10 @@ def draw_partitions(chance: random.Random, parts: list[Part]) -> list[Part]:
 
 
 def draw_cycle(chance: random.Random, parts: list[Part]) -> list[Part]:
-    """Sometimes one sends back to one that feeds it, or to itself: into an inbox that never is full, or one that drops."""
+    """Sometimes one sends back to one that feeds it, or to itself: into an inbox that never is full, or one that drops.
+
+    A sender that waited for room in a cycle could wait for ever.
+    """
     by_name = {part.name: part for part in parts}
     fed = {part.name: {name for way in part.ways for name in way.receivers} for part in parts}
     for part in reversed(parts):
@@ -152,9 +172,22 @@ def draw_cycle(chance: random.Random, parts: list[Part]) -> list[Part]:
     return list(by_name.values())
 
 
+def draw_full(chance: random.Random, parts: list[Part]) -> list[Part]:
+    """Some of the inboxes that fail when they are full, are full now and then."""
+    is_full = chance.random() < 0.6
+    return [attrs.evolve(part, back="full") if part.back == "fail" and is_full else part for part in parts]
+
+
+def draw_slots(chance: random.Random, parts: list[Part]) -> list[Part]:
+    """Some of the tables lose entries."""
+    return [
+        attrs.evolve(part, table="slots") if part.table == "int" and chance.random() < 0.5 else part for part in parts
+    ]
+
+
 def draw_tables(chance: random.Random, parts: list[Part]) -> list[Part]:
-    """Some of those that have a state have a table, too. Which numbers come is not known where some are dropped."""
-    kinds = ("str",) if any(part.back == "drop_newest" for part in parts) else ("str", "int")
+    """Some of those that have a state have a table, too. Which numbers come is not known where some do not come back."""
+    kinds = ("str",) if any(part.back in ("drop_newest", "full") for part in parts) else ("str", "int")
     tables = {part.name: chance.choice(kinds) for part in parts if not part.total and part.keeps}
     return [attrs.evolve(part, table=tables.get(part.name, "") if chance.random() < 0.6 else "") for part in parts]
 
@@ -285,6 +318,10 @@ class Tally:
         self.last_of_key[key] = number
 
 
+FULL: list[str] = []  # who has a way back that is full now and then
+TRIED: set[str] = set()  # what was in work before in this process, where there is such a way
+
+
 class InjectedError(Exception):
     """Raised on purpose, anywhere."""
 
@@ -299,7 +336,7 @@ def half_of_the_errors_caught() -> Iterator[None]:
     """User code goes on after some errors, in the same life, and ends with the others."""
     try:
         yield
-    except InjectedError:
+    except (InjectedError, InboxFull):
         if fate.random() < 0.5:
             raise
 
@@ -310,11 +347,12 @@ def spoil(message: Frozen | Mutable) -> None:
         message.trail, message.number, message.payload = "spoiled", -1, ""
 
 
-def send(component: Component, part: Part, trail: str, number: int, payload: str) -> None:
+def send(component: Component, part: Part, trail: str, number: int, payload: str, *, back: bool = True) -> None:
     for way in part.ways:
-        if way.rounds and (number % SIFT or trail.split().count(f"{part.name}.{way.name}") >= way.rounds):
+        step = f"{part.name}.{way.name}"
+        if way.rounds and (not back or number % SIFT or trail.split().count(step) >= way.rounds):
             continue
-        message = MESSAGES[way.message](f"{trail} {part.name}.{way.name}".lstrip(), number, payload)
+        message = MESSAGES[way.message](f"{trail} {step}".lstrip(), number, payload)
         getattr(component, way.name).send(message)
         spoil(message)
 
@@ -367,10 +405,13 @@ class Work(Component):
     differences: ClassVar[Any]  # how often the table was not what the state said
 
     def work(self, message: Frozen | Mutable) -> None:
+        back = not FULL or self.message_id not in TRIED  # perhaps it was the way back that was full
+        if FULL:
+            TRIED.add(self.message_id)
         maybe_fail(self.part)
         if self.part.keeps:
             self.keep(message)
-        send(self, self.part, message.trail, message.number, message.payload)
+        send(self, self.part, message.trail, message.number, message.payload, back=back)
         spoil(message)
         maybe_fail(self.part)
 
@@ -382,6 +423,8 @@ class Work(Component):
             entry.add(message.number, message.payload)
         elif self.part.table == "int":
             self.table[message.number] = self.table.get(message.number, 0) + 1
+        elif self.part.table == "slots" and self.table.pop(message.number % SLOTS, None) is None:
+            self.table[message.number % SLOTS] = 1
         tally.add(message.number, message.payload)
 
 
@@ -430,7 +473,7 @@ def component_of(part: Part) -> Component:
             ports["table"] = Table(str, Tally) if part.table == "str" else Table(int, int)
         if part.back:
             capacity = ROOMY if part.back == "fail" else part.capacity
-            overflow: Any = part.back
+            overflow: Any = "fail" if part.back == "full" else part.back
             ports["back"] = Inbox(MESSAGES[part.message], capacity=capacity, overflow=overflow, retry=RETRY)
             ports["handle_back"] = ports["back"].handler(handle_back)
         if part.kind == "handler":
@@ -549,7 +592,9 @@ def keep_outside(prefix: str) -> None:
     kept_back: list[tuple[str, bytes]] = []
 
     def broken(self: Store, puts: Rows, deletes: Sequence[str]) -> int:
-        now = [*kept_back, *(row for row in puts if not row[0].startswith(prefix))]
+        gone = set(deletes)
+        late = [row for row in kept_back if row[0] not in gone]
+        now = [*late, *(row for row in puts if not row[0].startswith(prefix))]
         kept_back[:] = [row for row in puts if row[0].startswith(prefix)]
         return commit(self, now, deletes)
 
@@ -574,6 +619,7 @@ if __name__ == "__main__":
     logging.getLogger("minions").addHandler(logging.NullHandler())  # or each injected error would be logged
     parts = draw(seed)
     Path(f"{folder}.json").write_text(json.dumps([attrs.asdict(part) for part in parts], indent=1))
+    FULL += [part.name for part in parts if part.back == "full"]
     fate.seed(f"errors {seed} {life}")
     if defect := os.environ.get("SOAK_BREAK"):
         DEFECTS[defect]()

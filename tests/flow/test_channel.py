@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minions.clock import Parkable
@@ -123,6 +123,13 @@ class TestTheLine:
         assert ticket.granted
         assert it.most == 2
 
+    def test_fills_the_channel_to_its_highest_when_it_is_served(self) -> None:
+        it = channel(capacity=3)
+        assert it.take_room_locked(2)
+        join(it, need=2)
+        it.release_room_locked(1, LATER_S, [])
+        assert (it.size, it.most) == (3, 3)
+
     def test_is_not_left_by_a_small_unit_before_a_large_one(self) -> None:
         it = channel(capacity=3)
         assert it.take_room_locked(3)
@@ -141,6 +148,18 @@ class TestTheLine:
         it.release_room_locked(1, LATER_S, [])
         assert granted(ticket) == [True]
         assert it.size == 5
+
+    def test_is_served_when_somebody_leaves_it(self) -> None:
+        it = channel(capacity=4)
+        assert it.take_room_locked(2)
+        first, large, small, last = join(it), join(it, need=2), join(it), join(it)
+        wakes: Wakes = []
+        it.serve_line_locked(LATER_S, wakes)
+        assert granted(first, large, small, last) == [True, False, False, False]
+        it.leave_line_locked(large, LATER_S, wakes)
+        assert granted(large, small, last) == [False, True, False]
+        assert wakes == [first.parker, small.parker]
+        assert list(it.line) == [last]
 
     def test_keeps_room_back_from_who_just_came_until_several_places_are_free(self) -> None:
         it = channel(capacity=1_000)
@@ -197,6 +216,7 @@ class TestTheLine:
         assert ticket.look_again_s(9.0) == 9.0
         assert Ticket(Bell(), 5.0).look_again_s(None) is None
 
+    @settings(deadline=None)
     @given(st.integers(1, 6), st.lists(st.tuples(st.booleans(), st.integers(1, 8)), max_size=40))
     def test_never_gives_more_than_there_is_nor_out_of_turn(self, capacity: int, steps: list[tuple[bool, int]]) -> None:
         it = channel(capacity)
@@ -288,6 +308,15 @@ class TestMessages:
         taken = [it.queue.popleft() for _ in range(3)]
         it.give_back_locked(taken, [])
         assert waiting(it) == [1, 2, 3, 4]
+
+    def test_that_are_given_back_wake_who_sleeps(self) -> None:
+        it, reader = filled(channel(5), 1), Reader()
+        taken = it.queue.popleft()
+        it.readers.append(reader)
+        wakes: Wakes = []
+        it.give_back_locked([taken], wakes)
+        assert wakes == [reader.parker]
+        assert not reader.asleep
 
     def test_are_given_back_to_as_many_as_can_take_them(self) -> None:
         it = filled(channel(5), 3)

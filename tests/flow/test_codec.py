@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import importlib
 import importlib.util
+import itertools
 import json
 import math
 import re
@@ -13,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
 import typing
 import uuid
 import zoneinfo
@@ -1215,7 +1218,7 @@ def test_sameness_sees_every_difference(one: Any, other: Any) -> None:
 
 
 def test_numpy_arrays_come_back_as_they_were() -> None:
-    numpy: Any = pytest.importorskip("numpy")
+    numpy: Any = importlib.import_module("numpy")
     codec = codec_of(numpy.ndarray)
     numbers = [numpy.array([1, 2], ">i2"), numpy.array([NAN, 1]), numpy.array([1j]), numpy.array([True])]
     others = [numpy.array(["a", "bc"]), numpy.array([b"a"]), numpy.array(["2024-01-01"], "M8[ns]")]
@@ -1229,7 +1232,7 @@ def test_numpy_arrays_come_back_as_they_were() -> None:
 
 
 def test_numpy_arrays_that_would_not_come_back_are_refused() -> None:
-    numpy: Any = pytest.importorskip("numpy")
+    numpy: Any = importlib.import_module("numpy")
     codec = codec_of(numpy.ndarray)
     objects = [numpy.array([object()]), numpy.zeros(2, [("a", int)]), numpy.zeros(2, "V3")]
     for wrong in [*objects, numpy.ma.masked_array([1]), numpy.float64(1.5), [1.0]]:
@@ -1242,14 +1245,29 @@ def test_numpy_arrays_that_would_not_come_back_are_refused() -> None:
 
 
 def test_a_declared_dtype_is_kept_to() -> None:
-    numpy: Any = pytest.importorskip("numpy")
-    arrays: Any = pytest.importorskip("numpy.typing").NDArray
+    numpy: Any = importlib.import_module("numpy")
+    arrays: Any = importlib.import_module("numpy.typing").NDArray
     codec = codec_of(arrays[numpy.float64])
     verify(codec, numpy.ones(3))
     with pytest.raises(CannotEncode, match="expected ndarray of float64, got one of int"):
         codec.encode(numpy.arange(3))
     verify(codec_of(arrays[numpy.floating]), numpy.ones(3))
     verify(codec_of(dict[str, arrays[Any]]), {"a": numpy.arange(3)})
+
+
+# What it costs
+
+
+def test_a_stored_form_takes_no_more_memory_than_its_bytes(either_json: Literal["orjson", "stdlib"]) -> None:
+    codecs: list[TypeCodec[Any]] = [codec_of(str, json=either_json), state_codec_of(str, json=either_json)]
+    for codec, length in itertools.product(codecs, (100, 5_000)):
+        tracemalloc.start()
+        try:
+            kept = [codec.encode("x" * length) for _ in range(100)]
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken < 100 * (len(kept[0]) + 100) + 10_000
 
 
 # Many threads, few imports

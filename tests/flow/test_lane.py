@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minions.clock import SystemClock
@@ -84,6 +84,14 @@ class TestRoom:
         assert not it.lend_locked(lane)
         assert it.size == 5
 
+    def test_is_lent_again_to_a_lane_that_has_some_left_without_looking_there_twice(self) -> None:
+        it, lane = channel(100), Lane()
+        send(it, lane, "a")
+        assert it.lend_locked(lane)
+        assert it.lanes == [lane]
+        lane.sent.append("b")
+        assert (it.length, it.size) == (2, 50 + 25)
+
     def test_is_not_lent_while_somebody_stands_in_line(self) -> None:
         it = channel(3)
         assert it.take_room_locked(2)
@@ -147,6 +155,7 @@ class TestRoom:
         it.release_room_locked(1, 0.0, [])
         assert (it.length, it.most) == (3, 4)
 
+    @settings(deadline=None)
     @given(st.integers(1, 7), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(1, 4))))
     def test_is_neither_lost_nor_given_twice(self, capacity: int, steps: list[tuple[int, int, int]]) -> None:
         model = Model(capacity)
@@ -235,6 +244,21 @@ class TestMessages:
         it.give_back_locked([taken], [])
         assert waiting(it) == [(1, "a"), (2, "b")]
 
+    def test_that_came_along_lanes_wake_one_sleeper_each_beside_those_that_are_given_back(self) -> None:
+        it, lane, wakes = channel(), Lane(), list[Any]()
+        sleepers = [Mailbox((it,), Bell()) for _ in range(3)]
+        it.readers += sleepers
+        send(it, lane, "a")
+        it.gather_locked()
+        taken = it.queue.popleft()
+        send(it, lane, "b")
+        for sleeper in sleepers:
+            sleeper.fall_asleep_locked(None, timed=False)
+        it.give_back_locked([taken], wakes)
+        assert wakes == [sleeper.parker for sleeper in sleepers[:2]]
+        awaited = it.awaited
+        assert awaited, "by the third"
+
     def test_of_a_lane_without_room_or_messages_are_not_looked_for(self) -> None:
         it, lane = channel(2), Lane()
         send(it, lane, "a")
@@ -270,7 +294,9 @@ class TestMessages:
 class Rig:
     """A journal, one channel, a sender and the readers of the channel."""
 
-    def __init__(self, capacity: int = 10, *, readers: int = 1, shared: bool = False, others: int = 0) -> None:
+    def __init__(
+        self, capacity: int = 10, *, readers: int = 1, shared: bool = False, others: int = 0, place: str = "first"
+    ) -> None:
         self.journal = Journal(SystemClock(), durable=False)
         self.channel = channel(capacity, shared=shared)
         self.others = [Channel(f"o{n}.in", n + 1) for n in range(others)]
@@ -278,7 +304,8 @@ class Rig:
         self.journal.join(self.fence, self.bell)
         self.lane = self.journal.open_lane(self.channel, self.fence)
         self.bells = [Bell() for _ in range(readers)]
-        self.mailboxes = [Mailbox((self.channel, *self.others), bell) for bell in self.bells]
+        read = (self.channel, *self.others) if place == "first" else (*self.others, self.channel)
+        self.mailboxes = [Mailbox(read, bell) for bell in self.bells]
         self.fences = [Fence(f"r#{n}", 1) for n in range(readers)]
         for mailbox, fence in zip(self.mailboxes, self.fences, strict=True):
             self.journal.attach(mailbox, fence)
@@ -352,8 +379,27 @@ class TestWaking:
         rig.send("b")
         assert rig.rang() == [False]
 
-    def test_a_reader_finds_what_came_just_before_it_said_that_it_sleeps(self) -> None:
-        rig = Rig()
+    @pytest.mark.parametrize("place", ["first", "last"])
+    def test_a_reader_of_several_inboxes_is_rung_for_whichever_it_comes_to(self, place: str) -> None:
+        rig = Rig(others=1, place=place)
+        assert rig.take() == []
+        rig.send("a")
+        assert rig.rang() == [True]
+        assert rig.take() == ["a"]
+
+    def test_nobody_is_rung_for_again_once_all_are_awake_who_would_take_it(self) -> None:
+        rig = Rig(readers=2, shared=True, others=1)
+        assert rig.take(0) == []
+        assert rig.take(1, only=rig.others[0]) == []
+        awaited = [rig.channel.awaited]
+        rig.send("a")
+        awaited.append(rig.channel.awaited)
+        assert rig.rang() == [True, False]
+        assert awaited == [True, False], "senders go on without the lock"
+
+    @pytest.mark.parametrize("place", ["first", "last"])
+    def test_a_reader_finds_what_came_just_before_it_said_that_it_sleeps(self, place: str) -> None:
+        rig = Rig(others=1, place=place)
         rig.use_room()
 
         def between_its_looks() -> None:
@@ -377,6 +423,27 @@ class TestWaking:
         assert seen == [True]
         rig.look()
         assert rig.rang() == [True]
+        assert rig.take() == ["a"]
+
+    def test_a_reader_that_looks_once_more_takes_no_more_than_it_asked_for(self) -> None:
+        rig = Rig()
+        rig.use_room()
+        rig.use_room()
+
+        def between_its_looks() -> None:
+            rig.bring("a")
+            rig.bring("b")
+
+        rig.lane.sent = Sent(between_its_looks)
+        assert rig.take(most=1) == ["a"]
+        assert rig.take(most=1) == ["b"]
+
+    def test_a_reader_that_looks_once_more_takes_from_no_other_inbox_than_it_asked_for(self) -> None:
+        rig = Rig(others=1)
+        rig.use_room()
+        rig.bring("a")
+        assert rig.take(only=rig.others[0]) == []
+        assert rig.mailboxes[0].asleep
         assert rig.take() == ["a"]
 
     @pytest.mark.parametrize("only", ["this", "another", "any"])
@@ -461,6 +528,19 @@ class TestTheFence:
         assert rig.channel.size == 0
         assert rig.channel.lanes == []
         assert rig.take() == []
+
+    def test_that_is_cut_leaves_nothing_behind(self) -> None:
+        rig = Rig()
+        rig.send("a")
+        rig.use_room()
+        rig.end()
+        assert rig.journal._lanes == {}, "lives may follow each other for ever"
+
+    def test_has_one_lane_to_each_channel(self) -> None:
+        rig = Rig(others=1)
+        assert rig.journal.open_lane(rig.channel, rig.fence) is rig.lane
+        assert rig.journal.open_lane(rig.others[0], rig.fence) is not rig.lane
+        assert rig.journal.open_lane(rig.channel, Fence("s", 2)) is not rig.lane
 
     def test_is_of_one_life_others_go_on(self) -> None:
         rig = Rig()

@@ -10,7 +10,7 @@ import pytest
 
 from minions.errors import StoreUnusable
 from minions.flow import mark as mark_module
-from minions.flow.mark import Mark
+from minions.flow.mark import UNKNOWN_LOOKS, Mark
 
 
 def write(folder: Path, commit_number: int) -> None:
@@ -31,7 +31,7 @@ def test_the_last_number_written_is_read_in_the_same_boot(tmp_path: Path) -> Non
     for number in (1, 2**40, 3):
         write(tmp_path, number)
         assert read(tmp_path) == (number, True)
-    assert (tmp_path / "mark").stat().st_size == 28
+    assert (tmp_path / "mark").stat().st_size == 48
 
 
 def test_whether_commits_are_at_risk_is_read_and_lasts_as_soon_as_it_changes(
@@ -52,6 +52,23 @@ def test_whether_commits_are_at_risk_is_read_and_lasts_as_soon_as_it_changes(
         assert (found.commit_number, found.at_risk) == (number, at_risk)
     mark.close()
     assert lasting == [(1, True), (3, False), (5, True)]
+
+
+def test_the_looks_of_the_database_are_read_where_they_are_whole(tmp_path: Path) -> None:
+    mark = Mark(tmp_path)
+    assert mark.looks == UNKNOWN_LOOKS
+    mark.open()
+    mark.write(7, looks=b"sixteen bytes of")
+    assert Mark(tmp_path).looks == b"sixteen bytes of"
+    path = tmp_path / "mark"
+    whole = path.read_bytes()
+    for spoiled in (whole[:28], whole[:-1], whole[:30] + b"!" + whole[31:], whole[:-1] + b"!"):
+        path.write_bytes(spoiled)
+        found = Mark(tmp_path)
+        assert (found.commit_number, found.looks) == (7, UNKNOWN_LOOKS)
+    mark.write(8)
+    assert Mark(tmp_path).looks == UNKNOWN_LOOKS
+    mark.close()
 
 
 def test_reading_creates_nothing(tmp_path: Path) -> None:

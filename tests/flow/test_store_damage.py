@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,9 @@ import pytest
 
 from minions.errors import StoreDamaged, StoreError, StoreTooNew, StoreUnusable
 from minions.flow import mark as mark_module
-from minions.flow.inspection import FORMAT_KEY
+from minions.flow import store as store_module
+from minions.flow.inspection import FORMAT_KEY, find_commit_number
+from minions.flow.mark import UNKNOWN_LOOKS
 from minions.flow.plain_cache import PlainCache, PlainDisk
 from minions.flow.seal import seal
 from minions.flow.store import Store, read_rows
@@ -287,6 +290,141 @@ def test_a_store_without_a_whole_mark_opens(folder: Path, mark: bytes | None) ->
     with closing(Store.open(folder)) as store:
         assert (store.commit_number, store.commits_lost) == (2, 0)
         assert list(store.rows("state/")) == ROWS
+
+
+# What need not be read whole
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each opening, whether the database was taken for what had been left; as if none were too small for it to matter."""
+    said: list[bool] = []
+    look = find_commit_number
+
+    def note(folder: Path, *, trusted: bool = False) -> int | None:
+        said.append(trusted)
+        return look(folder, trusted=trusted)
+
+    monkeypatch.setattr(store_module, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(store_module, "find_commit_number", note)
+    return said
+
+
+ENTRIES = [(f"table/c/t/{number:04}", b"entry") for number in range(300)]
+
+
+def leave(folder: Path, ended: str) -> None:
+    """A store with entries of a table, whose process has closed it or was killed."""
+    script = """if True:
+        import os, signal, sys, time
+        from pathlib import Path
+        from minions.flow import store as store_module
+        store_module._SMALL_BYTES = 0
+        folder, ended = sys.argv[1:]
+        store = store_module.Store.open(Path(folder))
+        store.commit([(f"table/c/t/{number:04}", b"entry") for number in range(300)], [])
+        while store._mark.looks == bytes(16):  # until the last change of the file is a moment ago
+            store.commit([], [])
+            store._mark = store_module.Mark(Path(folder))
+            store._mark.open()
+        if ended == "closed":
+            store.close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", script, str(folder), ended], check=False)
+
+
+def change_boot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.parent / "boot_id").write_text("01234567-89ab-cdef-0123-456789abcdef\n")
+    monkeypatch.setattr(mark_module, "_BOOT_ID_FILE", folder.parent / "boot_id")
+
+
+@pytest.mark.parametrize(
+    ("ended", "then", "trusts"),
+    [
+        ("closed", "nothing", True),
+        ("killed", "nothing", True),
+        ("closed", "reboot", True),
+        ("killed", "reboot", False),
+        ("closed", "copy", False),
+        ("killed", "copy", False),
+        ("closed", "rewrite", False),
+        ("killed", "rewrite", False),
+        ("closed", "an earlier version", False),
+    ],
+)
+def test_the_database_is_read_whole_where_somebody_else_may_have_written_to_it(
+    tmp_path: Path, trusted: list[bool], monkeypatch: pytest.MonkeyPatch, ended: str, then: str, trusts: bool
+) -> None:
+    folder = tmp_path / "state"
+    leave(folder, ended)
+    if then == "copy":
+        shutil.copytree(folder, tmp_path / "copy")
+        folder = tmp_path / "copy"
+    elif then == "rewrite":
+        (folder / "cache.db").write_bytes((folder / "cache.db").read_bytes())
+    elif then == "reboot":
+        change_boot(folder, monkeypatch)
+    elif then == "an earlier version":
+        os.truncate(folder / "mark", 28)
+    with closing(Store.open(folder)) as store:
+        assert list(store.rows("table/")) == ENTRIES
+    with closing(Store.open(folder)) as store:
+        assert list(store.rows("table/")) == ENTRIES
+    # where the power may have taken commits the mark stays until there is a new one
+    assert trusted == [trusts, (ended, then) != ("killed", "reboot")]
+
+
+def test_where_most_is_not_read_the_rest_is(tmp_path: Path, trusted: list[bool]) -> None:
+    """What another program has added since is in the log: the database itself is as it was."""
+    folder = tmp_path / "state"
+    leave(folder, "closed")
+    script = """if True:
+        import os, sqlite3, sys
+        connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+        connection.execute("INSERT INTO Cache(key, raw, mode, value) VALUES ('state/x', 1, 4, x'00')")
+        os._exit(0)
+    """
+    subprocess.run([sys.executable, "-c", script, str(folder / "cache.db")], check=True)
+    assert "the row 'state/x' as a pickle" in refusal(folder, StoreDamaged)
+    assert trusted == [True, True]
+
+
+def test_a_change_right_after_the_end_is_seen(folder: Path, trusted: list[bool]) -> None:
+    """Though it leaves the file with as many bytes and, but for a moment, with the same time."""
+    descriptor = os.open(folder / "cache.db", os.O_RDWR)
+    with closing(Store.open(folder)) as store:
+        store.commit(ENTRIES, [])
+    os.pwrite(descriptor, os.pread(descriptor, 1, 5_000), 5_000)
+    os.close(descriptor)
+    with closing(Store.open(folder)):
+        assert trusted == [False, False]
+
+
+def test_a_database_says_nothing_of_itself_before_a_later_change_would_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "cache.db"
+    assert store_module._lasting_looks(database) == UNKNOWN_LOOKS
+    database.write_bytes(bytes(100))
+    os.utime(database, ns=(1_000_000_007, 1_000_000_007))
+    assert store_module._lasting_looks(database) == UNKNOWN_LOOKS  # it is small
+    monkeypatch.setattr(store_module, "_SMALL_BYTES", 0)
+    looks = store_module._lasting_looks(database)
+    assert UNKNOWN_LOOKS != looks != store_module._lasting_looks(database, closed=True) != UNKNOWN_LOOKS
+    os.utime(database, ns=(1_000_000_000, 1_000_000_000))
+    assert store_module._lasting_looks(database) == UNKNOWN_LOOKS  # this file system knows no fine times
+    monkeypatch.setattr(store_module, "_TICK_NS", 10**15)
+    os.utime(database)
+    assert store_module._lasting_looks(database) == UNKNOWN_LOOKS
+    monkeypatch.setattr(store_module, "_TICK_NS", 100_000_000)
+    assert store_module._lasting_looks(database, closed=True) != UNKNOWN_LOOKS
+    assert time.time_ns() - database.stat().st_mtime_ns >= 100_000_000
+
+
+def test_a_planted_entry_is_found_where_the_database_was_written_to(folder: Path, trusted: list[bool]) -> None:
+    tamper(folder, "INSERT INTO Cache(key, raw, mode, value) VALUES ('table/c/t/x', 1, 4, x'00')")
+    assert "the row 'table/c/t/x' as a pickle" in refusal(folder, StoreDamaged)
 
 
 # What was planted

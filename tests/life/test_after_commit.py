@@ -23,6 +23,7 @@ from minions import (
     Retry,
     State,
     System,
+    Table,
     UnitTooLarge,
     UsageError,
     events,
@@ -140,10 +141,11 @@ def test_what_handlers_hand_over_is_called_in_order_on_their_thread_once_their_u
 def test_what_a_unit_hands_over_waits_for_that_unit_and_not_for_those_behind_it(
     system: System, start: Start, commits: Commits
 ) -> None:
-    told, gate = Log(), Gate()
+    told, begun, gate = Log(), Gate(), Gate()
 
     class Telling(Component):
         def run(self) -> None:
+            begun.pass_through()  # until what the life began with is on disk
             for value in range(2):
                 with self.unit():
                     self.count += 1
@@ -155,6 +157,11 @@ def test_what_a_unit_hands_over_waits_for_that_unit_and_not_for_those_behind_it(
 
     system.add(Telling())
     run = start(system, clock=FakeClock()).up()
+    begun.wait_reached()
+    commits.let_one()
+    wait_for_epoch(run.runtime.journal, 1)
+    commits.wait_reached()
+    begun.open()
     commits.wait_reached()  # of the first unit, and nothing else
     gate.wait_reached()
     gate.open()
@@ -228,7 +235,7 @@ def wait_until_asleep(runtime: Runtime, component: str) -> None:
         tell_supervisor()
 
     def is_asleep() -> bool:
-        with journal.lock:
+        with journal.turnstile, journal.lock:
             return mailbox.asleep
 
     journal.on_idle = tell_both
@@ -553,6 +560,7 @@ def test_what_waits_when_nothing_can_be_written_any_more_is_dropped_with_a_word(
     run = start(system)
     commits.wait_reached()
     handled.wait_for_count(2)
+    wait_until_asleep(run.runtime, "telling")  # both units are whole
     commits.error = CommitFailed("the disk is gone", permanent=True)
     commits.open()
     stopped = run.ended()
@@ -570,13 +578,18 @@ class Echo(Component):
     numbers = Inbox(Number)
     out = Outbox(Number)
     echoed = State(list[int])
+    entries = Table(int, list[str])
     fails: bool = False
 
     @numbers.handler
     def handle(self, number: Number) -> None:
+        self.entries[number.value] = ["handled"]
         self.after_commit(lambda: self.echo(number.value))
 
     def echo(self, value: int) -> None:
+        self.entries[value].append("echoed")
+        self.entries[10 * value] = []
+        self.entries.pop(10 * value - 10, None)
         self.out.send(Number(10 * value))
         self.echoed.append(value)
         if self.fails and value == 1:
@@ -606,6 +619,8 @@ def test_what_a_function_sends_and_changes_is_whole_or_never_was(system: System,
     assert run.ended().problems == ()
     done = [0, 2] if fails else [0, 1, 2]
     assert echo.echoed == done
+    both = ["handled", "echoed"]
+    assert dict(echo.entries) == ({0: [], 1: ["handled"], 2: both, 20: []} if fails else {1: both, 2: both, 20: []})
     assert kept.values == [value for number in done for value in (10 * number, 10 * number + 1)]
     assert len(run.all(events.ComponentFailed)) == fails
 
@@ -613,12 +628,13 @@ def test_what_a_function_sends_and_changes_is_whole_or_never_was(system: System,
 def test_what_a_function_hands_over_follows_the_commit_of_its_own_unit(
     system: System, start: Start, commits: Commits
 ) -> None:
-    told, held = Log(), Gate()
+    told, begun, held = Log(), Gate(), Gate()
 
     class Chained(Component):
         turns = State(list[str])
 
         def run(self) -> None:
+            begun.pass_through()  # until what the life began with is on disk
             with self.unit():
                 self.turns.append("run")
                 self.after_commit(self.first)
@@ -634,11 +650,12 @@ def test_what_a_function_hands_over_follows_the_commit_of_its_own_unit(
 
     system.add(Chained())
     run = start(system, forever=False)
-    commits.wait_reached()
-    held.wait_reached()
-    commits.let_one()
-    wait_for_epoch(run.runtime.journal, 1)
-    held.open()
+    for number, gate in enumerate((begun, held), 1):
+        gate.wait_reached()
+        commits.wait_reached()
+        commits.let_one()
+        wait_for_epoch(run.runtime.journal, number)
+        gate.open()
     assert told.wait_for_count(2) == ["first", "went on"]
     commits.open()
     assert run.ended().problems == ()
@@ -1178,7 +1195,7 @@ def wait_until_it_waits_for_a_commit(journal: Journal) -> None:
             super().append(entry)
             waited.set()
 
-    with journal.lock:
+    with journal.turnstile, journal.lock:
         line = journal._commit_line
         journal._commit_line = Line(line)
         if line:

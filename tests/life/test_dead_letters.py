@@ -28,6 +28,7 @@ from minions import (
     events,
 )
 from minions.flow.store import Store, read_rows
+from minions.flow.writer import Writer
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Parcel, Start
 from tests.life.conftest import dead_letters as on_disk
 
@@ -444,6 +445,38 @@ def test_what_is_retried_while_the_system_stops_is_a_dead_letter_or_waits_for_th
     handling = picky(system, 40, set())
     assert start(system, forever=False).ended().left_messages == 0
     assert len(handling.handled) == 40 - left
+
+
+def test_what_is_dropped_when_nothing_is_written_any_more_is_refused(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever dropped it would wait for a commit that never comes."""
+    picky(system, 2, {0, 1})
+    run = start(system).up()
+    run.wait_until_quiet()
+    writer_ended, refused = Gate(), Log()
+    close = Writer.close
+
+    def hold(writer: Writer, timeout_s: float | None = None) -> bool:
+        closed = close(writer, timeout_s)
+        writer_ended.pass_through()
+        return closed
+
+    def drop() -> None:
+        with pytest.raises(UsageError, match="about to end") as told:
+            system.drop_dead_letters(of="picky")
+        refused.add(told)
+
+    monkeypatch.setattr(Writer, "close", hold)
+    run.runtime.stop("stopped")
+    writer_ended.wait_reached()
+    threading.Thread(target=drop, daemon=True).start()
+    try:
+        refused.wait_for_count(1)
+    finally:
+        writer_ended.open()
+    run.ended()
+    assert len(on_disk(system.folder)) == 2
 
 
 # What an earlier run left ---------------------------------------------------------------------------------------------

@@ -253,6 +253,34 @@ def test_several_senders_and_replicas_share_an_inbox_and_each_message_is_handled
     assert sorted(handled.entries) == sorted(4 * list(range(100)))
 
 
+def test_what_a_component_sends_by_two_outboxes_to_one_inbox_keeps_its_order(system: System, start: Start) -> None:
+    handled, all_sent = Log(), Gate()
+
+    class Source(Component):
+        even = Outbox(Number)
+        odd = Outbox(Number)
+
+        def run(self) -> None:
+            for value in range(0, 10, 2):
+                self.even.send(Number(value))
+                self.odd.send(Number(value + 1))
+            all_sent.open()
+
+    class Collecting(Component):
+        numbers = Inbox(Number, capacity=100, durable=False)
+
+        @numbers.handler
+        def collect(self, number: Number) -> None:
+            all_sent.pass_through()  # so that the others are gathered together
+            handled.add(number.value)
+
+    source, sink = system.add(Source()), system.add(Collecting())
+    system.connect(source.even, sink.numbers)
+    system.connect(source.odd, sink.numbers)
+    start(system, forever=False).ended()
+    assert handled.entries == list(range(10))
+
+
 def test_a_message_that_fails_in_the_middle_is_the_only_one_that_is_handled_again(system: System, start: Start) -> None:
     handled, all_sent = Log(), Gate()
 
@@ -576,7 +604,7 @@ class Traffic:
             if not entries:
                 SystemClock().wait(parker, None)
             while entries:
-                with self.journal.lock:
+                with self.journal.turnstile, self.journal.lock:
                     held = sum(len(mailbox.in_hand) for mailbox, _ in self.mailboxes.values())
                     in_lanes = sum(len(lane.sent) for lane in self.channel.lanes)
                     within = len(self.channel.queue) + held + in_lanes <= max(2, self.capacity) >= self.channel.size
@@ -635,6 +663,51 @@ class Traffic:
                 assert self.returned[name] - 1 <= len(numbers) <= self.returned[name] + 2, (
                     "what a cut may leave in doubt"
                 )
+
+
+@pytest.mark.parametrize("capacity", [1, 20])
+def test_threads_that_send_by_one_outbox_keep_their_order_while_units_open_and_close(
+    system: System, start: Start, capacity: int
+) -> None:
+    handled: list[Word] = []
+
+    class Source(Component):
+        out = Outbox(Word)
+
+        def run(self) -> None:
+            helpers = [threading.Thread(target=self.send, args=(number,)) for number in range(1, 4)]
+            for helper in helpers:
+                helper.start()
+            for number in range(0, 200, 4):
+                self.out.send(Word((0, 0), number))
+                with self.unit():
+                    self.out.send(Word((0, 0), number + 1))
+                    self.out.send(Word((0, 0), number + 2))
+                self.out.send(Word((0, 0), number + 3))
+            for helper in helpers:
+                helper.join(PATIENCE_S)
+
+        def send(self, name: int) -> None:
+            for number in range(200):
+                self.out.send(Word((0, name), number))
+
+    class Collecting(Component):
+        words = Inbox(Word, capacity=capacity, durable=False)
+
+        @words.handler
+        def collect(self, word: Word) -> None:
+            handled.append(word)
+
+    source, sink = system.add(Source()), system.add(Collecting(), name="sink")
+    system.connect(source.out, sink.words)
+    with contention():
+        run = start(system, forever=False)
+        assert run.ended().lost_messages == 0
+    for name in range(4):
+        assert [word.number for word in handled if word.life == (0, name)] == list(range(200))
+    inbox = run.runtime.statistics().inboxes["sink.words"]
+    assert (inbox.sent, inbox.settled, inbox.length) == (800, 800, 0)
+    assert inbox.high_water <= max(2, capacity)
 
 
 @pytest.mark.timeout(100)

@@ -358,7 +358,7 @@ def test_a_last_commit_that_fails_for_good_is_a_problem_of_the_run(
 
 
 def test_a_loop_that_waits_for_some_time_only_finishes_its_batch_before_the_end(system: System, start: Start) -> None:
-    clock = FakeClock()
+    clock, received = FakeClock(), Log()
 
     class Batching(Component):
         numbers = Inbox(Number)
@@ -371,6 +371,7 @@ def test_a_loop_that_waits_for_some_time_only_finishes_its_batch_before_the_end(
                     with suppress(InboxEmpty):
                         while len(batch) < 5:
                             batch.append(self.numbers.receive(timeout_s=3.0).value)
+                            received.add(batch[-1])
                     if batch:
                         self.batches.append(batch)
 
@@ -378,6 +379,7 @@ def test_a_loop_that_waits_for_some_time_only_finishes_its_batch_before_the_end(
     system.connect(numbers.out, batching.numbers)
     run = start(system, forever=False, clock=clock)
     run.wait_for(events.ComponentFinished)
+    received.wait_for_count(13)  # before that, it may be asleep with a wake-up under way, for a message that was sent
     assert clock.wait_for_waiters() == (3.0,), "three are in hand, and it waits for more"
     clock.advance(seconds=3.0)
     assert run.ended().left_messages == 0

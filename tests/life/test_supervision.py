@@ -2,143 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-
-import attrs
 import pytest
 
-from minions import Backoff, Component, Inbox, Outbox, Restart, events
+from minions import Backoff, Restart, events
 from minions.life import commands
+from minions.life.actions import Abandon, AskToStop, End, Launch, Notify, Quieted, Throw, WatchIdle
 from minions.life.commands import Begin, Command, Due, Failed, Finished, Idle, Started, Stop, Stopped, StoreFailed
 from minions.life.lifecycle import MOVES, Phase
-from minions.life.supervision import (
-    Abandon,
-    Action,
-    AskToStop,
-    Deadlines,
-    End,
-    Launch,
-    Notify,
-    Quieted,
-    Supervision,
-    WakeAt,
-    WatchIdle,
-)
-from minions.model.topology import Link, Node, Topology
-
-DEADLINES = Deadlines.of(10.0)
-
-
-@attrs.frozen
-class Thing:
-    value: int = 0
-
-
-class Source(Component):
-    out = Outbox(Thing, optional=True)
-
-    def run(self) -> None: ...
-
-
-class Worker(Component):
-    things = Inbox(Thing)
-    out = Outbox(Thing, optional=True)
-
-    @things.handler
-    def handle(self, thing: Thing) -> None: ...
-
-
-KINDS: dict[str, type[Source] | type[Worker]] = {"source": Source, "worker": Worker}
-
-
-class Bench:
-    """A supervision of components named after their kind, its time, and what it has been told of the outside."""
-
-    def __init__(
-        self,
-        sends_to: Mapping[str, Iterable[str]],
-        *,
-        restart: Restart = Restart(),  # noqa: B008 - frozen
-        replicas: Mapping[str, int] | None = None,
-        forever: bool = False,
-        chance: Sequence[float] = (0.5,),
-    ) -> None:
-        topology = Topology()
-        made: dict[str, Source | Worker] = {}
-        for name in sends_to:
-            made[name] = KINDS[name.rstrip("123456789")]()
-            topology.add(Node(name, made[name], (replicas or {}).get(name, 1), restart))
-        for name, receivers in sends_to.items():
-            for receiver in receivers:
-                worker = made[receiver]
-                assert isinstance(worker, Worker)
-                topology.connect(Link(made[name].out, worker.things))
-        self.now_s = 100.0
-        self.busy: set[str] = set()  # components for which something waits
-        self.awake: set[str] = set()  # components with a loop of their own that do not wait
-        self.wake_at_s: float | None = None
-        self.ended = False
-        chances = itertools.cycle(chance)
-        self.supervision = Supervision(
-            topology.start_order(),
-            topology.producers,
-            self._is_quiet,
-            deadlines=DEADLINES,
-            forever=forever,
-            chance=lambda: next(chances),
-        )
-
-    def _is_quiet(self, components: list[str], idle: bool) -> bool:
-        return not self.busy & set(components) and not (idle and self.awake & set(components))
-
-    def tell(self, *told: Command) -> list[Action]:
-        """What follows, but for the moment to be woken at, which is kept in `wake_at_s`."""
-        actions: list[Action] = []
-        for command in told:
-            for action in self.supervision.handle(command, self.now_s):
-                match action:
-                    case WakeAt(at_s):
-                        self.wake_at_s = at_s
-                    case End():
-                        self.ended = True
-                        actions.append(action)
-                    case _:
-                        actions.append(action)
-        return actions
-
-    def pass_s(self, seconds: float) -> list[Action]:
-        self.now_s += seconds
-        return self.tell(Due())
-
-    def bring_up(self) -> list[Action]:
-        """Everything up, consumers first; what followed the last report."""
-        actions = self.tell(Begin())
-        while starting := [name for name, phase in self.phases().items() if phase is Phase.STARTING]:
-            actions = self.tell(*(Started(name, self.epoch(name)) for name in starting))
-        return actions
-
-    def phases(self) -> dict[str, Phase]:
-        return {name: status.phase for name, status in self.supervision.statuses.items()}
-
-    def epoch(self, name: str) -> int:
-        return self.supervision.statuses[name].epoch
-
-    def fail(self, name: str, where: str = "run", error: str = "ValueError: bad") -> list[Action]:
-        return self.tell(Failed(name, self.epoch(name), where, error, "Traceback"))
-
-    def stop_of(self, name: str) -> list[Action]:
-        return self.tell(Stopped(name, self.epoch(name)))
-
-
-def doings(actions: Iterable[Action]) -> list[Action]:
-    """Without what is only told to those who watch."""
-    return [action for action in actions if not isinstance(action, Notify)]
-
-
-def told(actions: Iterable[Action]) -> list[events.Event]:
-    return [action.event for action in actions if isinstance(action, Notify)]
-
+from tests.life.bench import DEADLINES, Bench, doings, told
 
 # Starting -------------------------------------------------------------------------------------------------------------
 
@@ -424,6 +295,7 @@ def test_a_component_that_lingers_is_asked_again_and_at_last_abandoned() -> None
     assert bench.pass_s(DEADLINES.ask_again_s - 0.1) == []
     assert bench.pass_s(0.1) == [AskToStop("source", again=True)]
     assert bench.pass_s(1.0) == [], "once"
+    assert bench.pass_s(DEADLINES.throw_s - DEADLINES.ask_again_s - 1.0) == [Throw("source")]
     assert bench.pass_s(DEADLINES.abandon_s) == [
         Abandon("source"),
         End("stopped", ("source",), ("source did not stop in time, its thread was abandoned",)),
@@ -448,7 +320,7 @@ def test_a_deadline_is_met_at_its_very_moment(began_s: float) -> None:
     bench.bring_up()
     bench.tell(Stop("stopped"))
 
-    for _ in range(3):
+    for _ in range(4):
         assert not bench.ended
         assert bench.wake_at_s is not None
         bench.now_s = bench.wake_at_s  # not a moment later
@@ -597,9 +469,9 @@ def test_word_of_an_abandoned_life_is_ignored() -> None:
 # The table of moves ---------------------------------------------------------------------------------------------------
 
 
-def test_every_phase_is_in_the_table_and_those_that_have_ended_lead_nowhere() -> None:
+def test_every_phase_is_in_the_table_and_those_that_have_ended_lead_to_a_new_life_only() -> None:
     assert set(MOVES) == set(Phase)
-    assert {phase for phase in Phase if not MOVES[phase]} == {phase for phase in Phase if phase.has_ended}
+    assert all(MOVES[phase] <= {Phase.WAITING, Phase.BACKOFF} for phase in Phase if phase.has_ended)
 
 
 def test_every_phase_can_be_reached_and_can_end() -> None:

@@ -11,20 +11,20 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from minions import Backoff, Component, Inbox, Outbox, Restart, events
-from minions.life.commands import Begin, Command, Due, Failed, Finished, Idle, Started, Stop, Stopped, StoreFailed
-from minions.life.lifecycle import MOVES, Phase
-from minions.life.supervision import (
+from minions.life.actions import (
     Abandon,
     Action,
     AskToStop,
-    Deadlines,
     End,
     Launch,
     Notify,
     Quieted,
-    Supervision,
     WakeAt,
 )
+from minions.life.commands import Begin, Command, Due, Failed, Finished, Idle, Started, Stop, Stopped, StoreFailed
+from minions.life.lifecycle import MOVES, Phase
+from minions.life.status import Deadlines
+from minions.life.supervision import Supervision
 from minions.model.topology import Link, Node, Topology
 
 DEADLINES = Deadlines.of(10.0)
@@ -108,10 +108,10 @@ class SupervisionMachine(RuleBasedStateMachine):
         self.starts_told = 0
         self.chance = 0.5
         self.supervision = Supervision(
-            topology.start_order(),
-            topology.producers,
+            topology,
             lambda components, idle: not self.busy,
             deadlines=DEADLINES,
+            most_zombies=3,
             forever=False,
             chance=lambda: self.chance,
         )
@@ -137,7 +137,7 @@ class SupervisionMachine(RuleBasedStateMachine):
         match action:
             case Launch(component, epoch):
                 self.launch(component, epoch)
-            case AskToStop(component, again):
+            case AskToStop(component, again=again):
                 life = self.lives[component]
                 assert life.stage is not Stage.OVER
                 assert life.asked == int(again), "asked once, and once again"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from minions import (
+    CannotDecode,
     CannotEncode,
     Component,
     Inbox,
     Outbox,
     Retry,
     State,
+    StoreDamaged,
     System,
     Table,
     TopologyError,
@@ -199,6 +203,157 @@ def test_the_current_entry_may_be_deleted_while_iterating(system: System, start:
     sweep = system.add(Sweep())
     start(system).wait_until_quiet()
     assert list(sweep.sums) == [n for n in range(-700, 700) if n % 2 == 0 or not -600 <= n < 600]
+
+
+def test_an_iteration_sees_what_a_later_unit_has_changed(system: System, start: Start) -> None:
+    """Also where that is on disk by then and the values are too large to be kept in memory: nothing is lost to an old one."""
+
+    class Slow(Component):
+        texts = Table(int, list[str])
+
+        def run(self) -> None:
+            with self.unit():
+                self.texts.update({number: ["old", "x" * 600_000] for number in range(60)})
+            self.commit()
+            going_on = self.texts.between()
+            next(going_on)
+            with self.unit():
+                self.texts[50][0] = "new"
+                del self.texts[51]
+            for number, value in going_on:
+                value.append("seen")
+                if not number % 5:
+                    self.commit()
+
+    slow = system.add(Slow())
+    start(system).wait_until_quiet()
+    assert slow.texts[50][::2] == ["new", "seen"]
+    assert 51 not in slow.texts
+    assert slow.texts[52][::2] == ["old", "seen"]
+
+
+def test_keys_are_iterated_and_all_is_deleted_without_reading_a_value(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sweep(Component):
+        sums = Table(int, Sum)
+
+        def run(self) -> None:
+            with self.unit():
+                self.sums.update({number: Sum([number]) for number in range(700)})
+            self.commit()
+            monkeypatch.setattr(TableReader, "row", None)
+            monkeypatch.setattr(TableReader, "rows", None)
+            with self.unit():
+                del self.sums[5]
+                self.sums[1_000] = Sum()
+                SEEN.add(list(self.sums))
+                self.sums.clear()
+                self.sums[7] = Sum([7])
+                SEEN.add(list(self.sums))
+            monkeypatch.undo()
+
+    sweep = system.add(Sweep())
+    start(system).wait_until_quiet()
+    assert SEEN.entries == [[*range(5), *range(6, 700), 1_000], [7]]
+    assert dict(sweep.sums.items()) == {7: Sum([7])}
+    assert list(sweep.sums.values()) == [Sum([7])]
+
+
+def test_items_and_values_are_read_many_at_a_time(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Look(Component):
+        numbers = Table(int, int)
+
+        def run(self) -> None:
+            with self.unit():
+                self.numbers.update({number: -number for number in range(700)})
+            self.commit()
+
+    look = system.add(Look())
+    run = start(system)
+    run.wait_until_quiet()
+    run.stop()
+    monkeypatch.setattr(TableReader, "row", None)
+    assert list(look.numbers.items()) == [(number, -number) for number in range(700)]
+    assert list(look.numbers.values()) == [-number for number in range(700)]
+
+
+def test_an_iteration_does_not_go_on_in_another_partition(system: System, start: Start) -> None:
+    class Scan(Component):
+        todo = Inbox(Do, retry=Retry(attempts=1))
+        sums = Table(str, int)
+        going_on: Any = None
+
+        @todo.handler
+        def look(self, do: Do) -> None:
+            self.sums.update({f"{do.key}{number}": number for number in range(3)})
+            if self.going_on is None:
+                self.going_on = iter(self.sums)
+            SEEN.add(next(self.going_on))
+
+    wire(system, Scan(), partition_by="key")
+    run = start(system)
+    feed(Do("a"), Do("a"), Do("b"), Do("a"))
+    told = run.wait_for(events.ComponentFailed)
+    run.wait_until_quiet()
+    assert "sums@" in told[0].error
+    assert "this iteration has begun in another partition" in told[0].error
+    assert SEEN.entries[:2] == ["a0", "a1"]
+
+
+def test_whoever_looks_while_the_system_ends_is_answered(system: System, start: Start) -> None:
+    sums = wire(system, Sums())
+    run = start(system)
+    feed(Do("a", 1), Do("b", 2))
+    run.wait_until_quiet()
+    view = sums.sums
+    assert dict(view) == {"a": Sum([1]), "b": Sum([2])}
+    run.stop()
+    assert dict(view) == {"a": Sum([1]), "b": Sum([2])}
+    assert view["a"] == Sum([1])
+    assert len(view) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "word"),
+    [("key", None, "with partition_by, and sums is not"), (None, "key", "without partition_by, and sums is now")],
+)
+def test_where_partitions_come_or_go_the_entries_are_not_left_behind(
+    new_system: Callable[[], System], start: Start, first: Any, then: Any, word: str
+) -> None:
+    class Only(Component):
+        todo = Inbox(Do)
+        sums = Table(str, int)
+
+        @todo.handler
+        def add(self, do: Do) -> None:
+            self.sums[do.key] = do.amount
+
+    before = new_system()
+    wire(before, Only(), partition_by=first)
+    run = start(before)
+    feed(Do("a"), Do("b"))
+    run.wait_until_quiet()
+    run.stop()
+    after = new_system()
+    wire(after, Only(), partition_by=then)
+    with pytest.raises(CannotDecode, match=rf"table sums(@\d+)?\.sums was kept {word} partitioned"):
+        start(after)
+    again = new_system()
+    wire(again, Only(), partition_by=first)
+    start(again).up()
+    feed()
+
+
+def test_a_planted_row_of_another_kind_is_told_from_an_entry(tmp_path: Path) -> None:
+    key = rows.table_prefix("c", "t") + "a"
+    Store.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "cache.db")) as connection, connection:
+        connection.execute("INSERT INTO Cache(key, raw, mode, filename) VALUES (?, 1, 4, 'x.val')", (key,))
+    with pytest.raises(StoreDamaged, match="'table/c/t/a' holds no bytes"):
+        TableReader(tmp_path, lasting=False).row(key)
 
 
 def test_a_partition_has_entries_of_its_own(new_system: Callable[[], System], start: Start) -> None:

@@ -26,6 +26,20 @@ FAILED = events.ComponentFailed(
     attempt=0,
     restart_in_s=None,
 )
+EXCEEDED = events.LimitExceeded("memory", "", 0.9, 0.8, "ratio", 10.0, "report", "memory is full, over the limit")
+EVIDENCE = events.Evidence(
+    component="c",
+    epoch=1,
+    doing="handling add",
+    message_id="",
+    for_s=31.0,
+    cpu_s=0.0,
+    on_cpu=False,
+    system_call="recvfrom",
+    resource="",
+    holder="",
+    stack="  File x\n",
+)
 
 
 def evolve(event: events.Event, **changes: Any) -> events.Event:
@@ -127,6 +141,69 @@ TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [
         events.ComponentAbandoned("c", 1, "  File x\n"),
         [("s.c", "CRITICAL", "did not stop in time, its thread was abandoned here:\n  File x")],
     ),
+    (EXCEEDED, [("s", "WARNING", "memory is full, over the limit")]),
+    (
+        evolve(EXCEEDED, then="pause_sources"),
+        [("s", "WARNING", "memory is full, over the limit; sources are paused")],
+    ),
+    (
+        evolve(EXCEEDED, then="restart"),
+        [("s", "WARNING", "memory is full, over the limit; the component is restarted")],
+    ),
+    (evolve(EXCEEDED, then="stop"), [("s", "WARNING", "memory is full, over the limit; the system stops")]),
+    (
+        events.LimitKept("memory", "", 0.5, "ratio", 12.4),
+        [("s", "INFO", "memory is back below its limit, after 12 s")],
+    ),
+    (
+        events.LimitKept("lag", "c.in", 0.5, "s", 12.0),
+        [("s", "INFO", "lag of c.in is back below its limit, after 12 s")],
+    ),
+    (
+        events.TickLate(3.14, "gil_held", "c", 2.95, "report"),
+        [
+            (
+                "s",
+                "WARNING",
+                "nothing ran for 3.1 s: the interpreter's lock (GIL) was kept by c, which has used 3.0 s of CPU time",
+            )
+        ],
+    ),
+    (
+        events.TickLate(3.0, "gil_held", "", 0.0, "report"),
+        [("s", "WARNING", "nothing ran for 3.0 s: the interpreter's lock (GIL) was kept")],
+    ),
+    (
+        events.TickLate(3.0, "stopped", "", 0.0, "pause_sources"),
+        [
+            (
+                "s",
+                "WARNING",
+                (
+                    "nothing ran for 3.0 s: the process was stopped, throttled by a quota, or the whole machine was suspended; "
+                    "sources are paused"
+                ),
+            )
+        ],
+    ),
+    (
+        events.TickLate(3.0, "starved", "", 0.0, "report"),
+        [("s", "WARNING", "nothing ran for 3.0 s: no core was free for it: other processes have taken them")],
+    ),
+    (
+        events.TickLate(3.0, "unknown", "", 0.0, "report"),
+        [("s", "WARNING", "nothing ran for 3.0 s: the reason is not known")],
+    ),
+    (
+        events.ComponentStalled("c", 1, EVIDENCE, "report"),
+        [("s.c", "WARNING", f"{EVIDENCE.sentence}\n  File x")],
+    ),
+    (
+        events.ComponentStalled("c", 1, EVIDENCE, "restart"),
+        [("s.c", "WARNING", f"{EVIDENCE.sentence}; the component is restarted\n  File x")],
+    ),
+    (events.ComponentRecovered("c", 1, 31.4, ended=False), [("s.c", "INFO", "goes on after 31 s without progress")]),
+    (events.ComponentRecovered("c", 1, 31.4, ended=True), [("s.c", "INFO", "ended after 31 s without progress")]),
     (
         events.CommitTrouble(1, "disk full", False),
         [("s", "WARNING", "commit failed (nothing is lost, trying again): disk full")],
@@ -140,6 +217,7 @@ TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [
         events.CommitTrouble(11, "disk full", True),
         [("s", "CRITICAL", "commit failed (giving up, the system stops): disk full")],
     ),
+    (events.CommitsResumed(1), [("s", "INFO", "commits work again, after 1 failure")]),
 ]
 
 

@@ -34,7 +34,7 @@ SOURCE = """
 """
 
 STUCK = """
-    others_are_done = threading.Event()
+    others_are_done, is_stuck = threading.Event(), threading.Event()
 
     class Stuck(Component):
         done = State(int)
@@ -44,6 +44,7 @@ STUCK = """
             self.done = 1
             self.commit()
             say("stuck")
+            is_stuck.set()
             block()
 """
 
@@ -144,7 +145,7 @@ def test_an_interrupt_breaks_a_read_that_blocks(launch: Launch) -> None:
             self.closed = True
 
     reader = system.add(Reader())
-    system._stop_timeout_s = 5.0
+    system._settings = attrs.evolve(system._settings, stop_timeout_s=5.0)
     say(system.run())
     say(str(reader.closed))
     """)
@@ -202,7 +203,7 @@ def test_an_embedded_system_reports_it_as_an_error_and_the_process_lives_on(laun
     system.add(Stuck())
     try:
         with system.started():
-            pass
+            is_stuck.wait()
     except SystemFailed as error:
         say(str(error))
     os._exit(0)
@@ -228,7 +229,8 @@ def test_sigusr1_prints_the_stacks_and_nothing_stops(launch: Launch) -> None:
     child.send(signal.SIGINT)
     ended = child.end()
     assert (ended.returncode, ended.stdout) == (0, "interrupted\n")
-    assert "Current thread" in ended.stderr
+    # No more is asked than that main thread and component are there: which thread is current is for the kernel to choose.
+    assert re.search(r'script\.py", line \d+ in <module>', ended.stderr), ended.stderr
     assert re.search(r'script\.py", line \d+ in run', ended.stderr), ended.stderr
 
 

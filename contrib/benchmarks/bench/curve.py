@@ -14,7 +14,7 @@ def draw(
     with mpl.rc_context({"svg.hashsalt": "minions", "svg.fonttype": "none", "font.size": 8.5}):
         figure = Figure(figsize=(7, 2.8), layout="constrained")
         axis = figure.subplots()
-        for (label, values), colour in zip(series.items(), ["#f16913", "#4292c6"], strict=False):
+        for (label, values), colour in zip(series.items(), ["#f16913", "#41ab5d", "#4292c6"], strict=False):
             axis.plot(x, values, color=colour, label=label, linewidth=1.2)
         axis.set_xlim(0)
         axis.set_ylim(0, 1.25 * max(max(values) for values in series.values()))

@@ -1,4 +1,4 @@
-"""Minions at full speed for minutes, with one consumer that is far too slow: what its memory does is watched from outside.
+"""Minions at full speed for minutes, with one consumer that is far too slow: what its memory does is noted meanwhile.
 
 Four streams at once, each as fast as it goes: not durable, durable, durable into the full inbox of the slow consumer
 (which blocks the sender), and not durable into an inbox of it that drops the oldest message when it is full.
@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from bench import footprint
 from bench.message import Reading, Summary, stream
 from minions import Component, Inbox, Outbox, State, System
 
@@ -81,8 +82,11 @@ class Slow(Component):
         counts["handled, slow"] = self.summary.count + round(self.summary.total)
 
 
-def run(folder: Path, seconds: float, size_bytes: int) -> dict[str, int]:
-    """Blocks for `seconds` and until what was sent has been handled; messages sent or handled, by component."""
+def run(folder: Path, seconds: float, size_bytes: int, every_s: float = 1.0) -> dict[str, int]:
+    """Blocks for `seconds` and until what was sent has been handled; messages sent or handled, by component.
+
+    What the process takes meanwhile is noted in the file `moments.csv`, each `every_s` seconds.
+    """
     system = System("memory", folder=folder)
     slow = system.add(Slow(), name="slow")
     inboxes: list[tuple[str, Any]] = [
@@ -96,11 +100,15 @@ def run(folder: Path, seconds: float, size_bytes: int) -> dict[str, int]:
             Source(label=f"sent, {name}", seconds=seconds, size_bytes=size_bytes), name=f"source-{number}"
         )
         system.connect(source.readings, inbox)
-    with system.started() as running:
+
+    def sent() -> int:
+        return sum(inbox.sent for inbox in system.statistics().inboxes.values())
+
+    with system.started() as running, footprint.noted(folder / "moments.csv", folder, sent, every_s):
         running.wait()
     return counts
 
 
 if __name__ == "__main__":
-    figures = run(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
+    figures = run(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
     Path(sys.argv[1], "counts.json").write_text(json.dumps(figures))

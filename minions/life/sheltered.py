@@ -1,0 +1,91 @@
+"""A life whose thread an exception may be thrown into, where its component allows that (``async_exception=True``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from minions.flow.channel import Channel
+from minions.life.injection import Injection
+from minions.life.life import Life
+
+__all__ = ["ShelteredLife"]
+
+
+class ShelteredLife(Life):
+    """Opens the window around user code, and has the runtime's own code that user code calls run in a shelter.
+
+    Attributes:
+        injection: through which the exception comes.
+    """
+
+    puts_lanes = False  # they take no shelter
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.injection = Injection()
+
+    def begin(self) -> None:
+        super().begin()
+        for channel, handler in self._handlers.items():
+            self._handlers[channel] = self._in_window(handler)
+
+    def _in_window(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        injection = self.injection
+
+        def handle(message: Any) -> None:
+            with injection.window():
+                handler(message)
+
+        handle.__name__ = handler.__name__
+        return handle
+
+    def _run(self) -> None:
+        with self.injection.window():
+            super()._run()
+
+    def _shelter(self) -> AbstractContextManager[None]:
+        return self.injection.shelter() if self._is_own_thread() else nullcontext()
+
+    # ------------------------------------------------------------------ what the instance asks
+    def sleep(self, seconds: float) -> None:
+        with self._shelter():
+            super().sleep(seconds)
+
+    def commit(self, timeout_s: float | None) -> None:
+        with self._shelter():
+            super().commit(timeout_s)
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        with self._shelter():
+            super().after_commit(function)
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        with self._shelter():
+            unit = super().unit()
+            unit.__enter__()
+        with self._left_in_shelter(unit):
+            yield
+
+    @contextmanager
+    def _left_in_shelter(self, unit: AbstractContextManager[None]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            with self._shelter():
+                unit.__exit__(type(error), error, error.__traceback__)
+            raise
+        with self._shelter():
+            unit.__exit__(None, None, None)
+
+    def send(
+        self, channels: tuple[Channel, ...], message: Any, shared: bool, stored: bytes | None, timeout_s: float | None
+    ) -> None:
+        with self._shelter():
+            super().send(channels, message, shared, stored, timeout_s)
+
+    def receive(self, channel: Channel, timeout_s: float | None) -> Any:
+        with self._shelter():
+            return super().receive(channel, timeout_s)

@@ -1,0 +1,1238 @@
+"""What is wished of components while the system runs, as tables: one command in, actions out, without a thread."""
+
+from __future__ import annotations
+
+import pytest
+
+from minions import Backoff, Restart, events
+from minions.life import commands
+from minions.life.actions import Abandon, AskToStop, End, Hold, Launch, Quieted, Throw, WatchIdle
+from minions.life.commands import Begin, Due, Failed, Finished, Idle, Started, Stop, Stopped
+from minions.life.lifecycle import Phase
+from minions.model.policy import Strategy
+from tests.life.bench import DEADLINES, Bench, doings, told
+
+CHAIN = {"source": ["worker1"], "worker1": ["worker2"], "worker2": []}
+STOPPING = "the system is stopping"
+
+
+def up(sends_to: dict[str, list[str]] = CHAIN, **options: object) -> Bench:
+    bench = Bench(sends_to, **options)  # type: ignore[arg-type]
+    bench.bring_up()
+    return bench
+
+
+def asks(*names: str) -> list[AskToStop]:
+    return [AskToStop(name, drain=False) for name in names]
+
+
+# Stopping a component -------------------------------------------------------------------------------------------------
+
+
+def test_a_component_is_stopped_without_draining_and_stays_down() -> None:
+    bench = up()
+
+    assert bench.halt("worker1") == asks("worker1")
+    assert bench.answer is None
+    assert told(bench.stop_of("worker1")) == [events.ComponentStopped("worker1", 1)]
+    assert bench.answer == ""
+    assert bench.pass_s(1_000.0) == []
+    assert bench.phases() == {"worker2": Phase.RUNNING, "worker1": Phase.STOPPED, "source": Phase.RUNNING}
+
+
+def test_producers_are_stopped_before_consumers() -> None:
+    bench = up()
+
+    assert bench.halt("worker2", "worker1", "source") == asks("source")
+    assert doings(bench.stop_of("source")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == asks("worker2")
+    assert bench.answer is None
+    bench.stop_of("worker2")
+    assert bench.answer == ""
+
+
+def test_components_of_one_level_are_stopped_at_once() -> None:
+    bench = up({"source1": ["worker"], "source2": ["worker"], "worker": []}, replicas={"worker": 2})
+
+    assert bench.halt() == asks("source1", "source2")
+    assert doings(bench.stop_of("source2")) == []
+    assert doings(bench.stop_of("source1")) == asks("worker#0", "worker#1")
+
+
+def test_a_cycle_is_stopped_at_once() -> None:
+    bench = up({"source": ["worker1"], "worker1": ["worker2"], "worker2": ["worker1"]})
+
+    assert bench.halt("worker1", "worker2") == asks("worker1", "worker2")
+
+
+def test_a_component_that_starts_is_asked_at_once() -> None:
+    bench = Bench(CHAIN)
+    bench.tell(Begin())
+
+    assert bench.halt("worker2") == [*asks("worker2"), Launch("worker1", 1)], "nobody waits for what nobody wants"
+    assert bench.start_of("worker2") == [], "it had not heard of it yet"
+    assert doings(bench.stop_of("worker2")) == []
+    assert bench.answer == ""
+
+
+def test_what_waits_to_start_never_does() -> None:
+    bench = Bench(CHAIN)
+    bench.tell(Begin())
+
+    assert bench.halt("source", "worker1") == []
+    assert bench.answer == ""
+    assert doings(bench.start_of("worker2")) == []
+
+
+def test_what_waits_for_its_next_life_gets_none() -> None:
+    bench = up()
+    bench.fail("source")
+
+    assert bench.halt("source") == []
+    assert bench.answer == ""
+    assert bench.pass_s(1_000.0) == []
+    assert bench.phases()["source"] is Phase.STOPPED
+
+
+def test_a_second_wish_to_stop_changes_nothing() -> None:
+    bench = up()
+    bench.halt("source")
+    first = bench.promise
+
+    assert bench.halt("source") == []
+    bench.stop_of("source")
+    assert bench.answers == {first: "", bench.promise: ""}
+    assert bench.halt("source") == []
+    assert bench.answer == ""
+
+
+def test_a_component_that_lingers_is_asked_again_thrown_at_and_abandoned() -> None:
+    bench = up()
+    bench.halt("source")
+
+    assert bench.pass_s(DEADLINES.ask_again_s) == [AskToStop("source", again=True)]
+    assert bench.pass_s(DEADLINES.throw_s - DEADLINES.ask_again_s) == [Throw("source")]
+    assert bench.pass_s(DEADLINES.abandon_s - DEADLINES.throw_s) == [Abandon("source", 1)]
+    assert bench.answer == ""
+    assert bench.supervision.zombies == 1
+    bench.tell(commands.ZombieEnded("source", 1))
+    assert bench.supervision.zombies == 0
+
+
+def test_a_component_that_fails_while_it_is_stopped_stays_down_and_escalates_nothing() -> None:
+    for where in ("run", "on_stop"):
+        bench = up(restart=Restart(failures=0))
+        bench.halt("source", "worker1")
+
+        assert doings(bench.fail("source", where)) == asks("worker1")
+        assert bench.stop_of("worker1")
+        assert bench.answer == ""
+
+
+def test_a_component_that_fails_for_the_last_time_before_its_turn_to_stop_escalates_nothing() -> None:
+    bench = up(restart=Restart(failures=0))
+    bench.halt("source", "worker1")
+
+    [failed] = told(bench.fail("worker1", "handle"))
+
+    assert isinstance(failed, events.ComponentFailed)
+    assert failed.restart_in_s is None
+    assert bench.phases()["worker1"] is Phase.STOPPED
+    bench.stop_of("source")
+    assert bench.answer == ""
+    assert bench.supervision.stopping is None
+
+
+def test_run_stays_while_a_component_is_down_that_may_be_started_again() -> None:
+    bench = up()
+    bench.halt("worker2")
+    bench.stop_of("worker2")
+    assert doings(bench.tell(Finished("source", 1), Idle())) == []
+    bench.start("worker2")
+    assert doings(bench.start_of("worker2"))[-2:] == [Quieted(True), AskToStop("worker1")]
+
+
+def test_a_source_that_has_finished_may_be_stopped_and_that_keeps_nothing_up() -> None:
+    bench = up({"source1": ["worker"], "source2": ["worker"], "worker": []})
+    bench.tell(Finished("source1", 1))
+
+    assert bench.halt("source1") == []
+    assert bench.answer == ""
+    assert Quieted(True) in bench.tell(Finished("source2", 1))
+
+
+# Starting a component -------------------------------------------------------------------------------------------------
+
+
+def test_what_was_stopped_is_started_again() -> None:
+    bench = up()
+    bench.halt("worker1")
+    bench.stop_of("worker1")
+
+    assert bench.start("worker1") == [Launch("worker1", 2)]
+    assert bench.answer is None
+    assert told(bench.start_of("worker1")) == [events.ComponentStarted("worker1", 2)]
+    assert bench.answer == ""
+    assert bench.status("worker1").restarts == 1
+
+
+def test_a_wish_to_start_what_is_up_is_fulfilled() -> None:
+    bench = up()
+    assert bench.start() == []
+    assert bench.answer == ""
+
+
+def test_a_source_that_has_finished_runs_again() -> None:
+    bench = up({"source1": ["worker"], "source2": ["worker"], "worker": []})
+    bench.tell(Finished("source1", 1))
+
+    assert bench.start("source1") == [Launch("source1", 2)]
+    bench.start_of("source1")
+    assert bench.answer == ""
+    assert doings(bench.tell(Finished("source2", 1))) == [], "the other is at work"
+    assert AskToStop("worker") in bench.tell(Finished("source1", 2))
+
+
+def test_what_was_never_up_is_waited_for_by_its_producers() -> None:
+    bench = Bench(CHAIN)
+    bench.tell(Begin())
+    bench.halt()
+    bench.stop_of("worker2")
+
+    assert bench.start() == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 1)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 1)]
+    assert events.SystemStarted(3) not in told(bench.start_of("source"))
+
+
+def test_that_the_system_is_up_is_told_once_what_was_started_after_all_is_up() -> None:
+    bench = Bench({"source": ["worker"], "worker": []})
+    bench.tell(Begin())
+    bench.halt("source")
+    bench.start("source")
+
+    assert told(bench.start_of("worker")) == [events.ComponentStarted("worker", 1)]
+    assert told(bench.start_of("source")) == [events.ComponentStarted("source", 1), events.SystemStarted(2)]
+
+
+def test_a_start_takes_back_a_stop_that_is_under_way() -> None:
+    bench = up()
+    bench.halt("source")
+    stopped = bench.promise
+
+    assert bench.start("source") == []
+    assert bench.answers == {stopped: "source was started again"}
+    assert doings(bench.stop_of("source")) == [Launch("source", 2)]
+    bench.start_of("source")
+    assert bench.answer == ""
+
+
+@pytest.mark.parametrize("kind", [commands.Start, commands.Restart])
+def test_a_start_takes_back_a_stop_whose_turn_has_not_come(kind: type[commands.Change]) -> None:
+    bench = up()
+    bench.halt("source", "worker1")
+
+    again = doings(bench.wish(kind, "worker1"))
+    bench.stop_of("source")
+
+    if kind is commands.Start:
+        assert again == []
+        assert bench.phases()["worker1"] is Phase.RUNNING
+        assert bench.answer == ""
+    else:
+        assert again == asks("worker1")
+        assert doings(bench.stop_of("worker1")) == [Launch("worker1", 2)]
+        assert bench.answer is None
+        bench.start_of("worker1")
+        assert bench.answer == ""
+    assert bench.phases()["source"] is Phase.STOPPED
+
+
+def test_a_start_takes_back_a_stop_of_what_waits_for_its_next_life() -> None:
+    bench = up()
+    bench.fail("worker1")
+    bench.halt("source", "worker1")
+    assert bench.pass_s(1.0) == [], "its moment comes while the source is still asked"
+
+    assert bench.start("worker1") == [Launch("worker1", 2)]
+    bench.start_of("worker1")
+    assert bench.answer == ""
+
+
+def test_a_start_takes_back_a_stop_of_what_waits_to_start() -> None:
+    sends_to = {"source": [], "worker1": ["worker2"], "worker2": []}
+    bench = Bench(sends_to)
+    bench.tell(Begin())
+    bench.start_of("source")
+    bench.halt("worker1", "worker2")
+    assert bench.phases()["worker1"] is Phase.WAITING, "it has its turn after what has a thread"
+
+    bench.start("worker1")
+    bench.stop_of("worker2")
+
+    assert bench.phases() == {"source": Phase.RUNNING, "worker2": Phase.STOPPED, "worker1": Phase.STARTING}
+
+
+def test_a_start_leaves_what_restarts_where_it_is() -> None:
+    bench = up(restart={"worker2": Restart(with_dependents=True)})
+    bench.restart("worker2")
+    assert bench.phases()["source"] is Phase.STOPPING
+
+    assert bench.start("source") == []
+    assert doings(bench.stop_of("source")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == asks("worker2")
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
+    bench.start_of("source")
+    assert bench.answer == ""
+
+
+def test_a_stop_takes_back_a_start() -> None:
+    bench = up()
+    bench.halt("source")
+    bench.stop_of("source")
+    bench.start("source")
+    started = bench.promise
+
+    assert bench.halt("source") == asks("source")
+    assert bench.answers[started] == "source was stopped"
+    assert doings(bench.stop_of("source")) == []
+    assert bench.answer == ""
+
+
+def test_a_start_of_what_fails_waits_for_a_life_that_is_up() -> None:
+    bench = up()
+    bench.halt("source")
+    bench.stop_of("source")
+    bench.start("source")
+    bench.fail("source", "on_start")
+    assert bench.answer is None
+
+    assert bench.pass_s(1.0) == [Launch("source", 3)]
+    bench.start_of("source")
+    assert bench.answer == ""
+
+
+def test_a_start_forgets_earlier_failures() -> None:
+    bench = up(restart=Restart(failures=1))
+    bench.fail("source")
+    bench.halt("source")
+    bench.start("source")
+    bench.start_of("source")
+
+    bench.fail("source")
+    assert bench.supervision.stopping is None
+
+
+# Restarting a component -----------------------------------------------------------------------------------------------
+
+
+def test_a_restart_stops_and_starts() -> None:
+    bench = up()
+
+    assert bench.restart("worker1") == asks("worker1")
+    actions = bench.stop_of("worker1")
+    assert told(actions) == [events.ComponentStopped("worker1", 1)]
+    assert doings(actions) == [Launch("worker1", 2)]
+    assert bench.answer is None
+    bench.start_of("worker1")
+    assert bench.answer == ""
+
+
+def test_a_restart_of_all_stops_producers_first_and_starts_consumers_first() -> None:
+    bench = up()
+
+    assert bench.restart() == asks("source")
+    assert doings(bench.stop_of("source")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == asks("worker2")
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
+    assert bench.answer is None
+    bench.start_of("source")
+    assert bench.answer == ""
+    assert doings(bench.tell(Idle())) == []
+
+
+def test_a_restart_of_all_leaves_down_what_is_down() -> None:
+    bench = up({"source1": ["worker1"], "source2": ["worker1"], "worker1": [], "worker2": ["worker1"]})
+    bench.tell(Finished("source1", 1))
+    bench.halt("worker2")
+    bench.stop_of("worker2")
+
+    assert bench.restart() == asks("source2")
+    assert doings(bench.stop_of("source2")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == [Launch("worker1", 2)]
+    assert doings(bench.start_of("worker1")) == [Launch("source2", 2)]
+    bench.start_of("source2")
+    assert bench.answer == "", "it is over what was up"
+
+
+def test_a_restart_by_name_starts_what_is_down() -> None:
+    bench = up()
+    bench.halt("worker1")
+    bench.stop_of("worker1")
+
+    assert bench.restart("worker1") == [Launch("worker1", 2)]
+    bench.start_of("worker1")
+    assert bench.answer == ""
+
+
+def test_a_restart_of_what_is_stopped_and_of_what_is_up_starts_them_in_order() -> None:
+    bench = up()
+    bench.halt("worker2")
+    bench.stop_of("worker2")
+
+    assert bench.restart("worker2", "worker1") == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
+
+
+def test_a_restart_during_a_stop_brings_it_back() -> None:
+    bench = up()
+    bench.halt("source")
+
+    assert bench.restart("source") == []
+    assert doings(bench.stop_of("source")) == [Launch("source", 2)]
+    bench.start_of("source")
+    assert bench.answer == ""
+
+
+def test_a_stop_during_a_restart_is_the_last_word() -> None:
+    bench = up()
+    bench.restart("source", "worker1")
+    restarted = bench.promise
+    assert bench.halt("source", "worker1") == []
+    assert bench.answers == {restarted: "source was stopped; worker1 was stopped"}
+
+    assert doings(bench.stop_of("source")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == []
+    assert bench.answer == ""
+    assert bench.phases() == {"worker2": Phase.RUNNING, "worker1": Phase.STOPPED, "source": Phase.STOPPED}
+
+
+def test_a_stop_of_one_lets_the_others_of_a_restart_come_back() -> None:
+    bench = up()
+    bench.restart()
+    bench.stop_of("source")
+
+    assert bench.halt("worker1") == asks("worker2")
+    assert doings(bench.stop_of("worker1")) == []
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2), Launch("source", 2)]
+
+
+def test_a_stop_while_a_restart_rises() -> None:
+    bench = up()
+    bench.restart()
+    for name in ("source", "worker1", "worker2"):
+        bench.stop_of(name)
+    assert bench.phases() == {"worker2": Phase.STARTING, "worker1": Phase.WAITING, "source": Phase.WAITING}
+
+    assert bench.halt("worker1") == [Launch("source", 2)], "nobody waits for what nobody wants"
+    assert doings(bench.start_of("worker2")) == []
+
+
+def test_a_restart_during_a_restart_begins_again_where_that_has_got_to() -> None:
+    bench = up()
+    bench.restart("source", "worker1")
+    bench.stop_of("source")
+    first = bench.promise
+
+    assert bench.restart("source", "worker1") == [], "worker1 was asked; both come back once"
+    assert doings(bench.stop_of("worker1")) == [Launch("worker1", 2)]
+    assert bench.restart("worker1") == [*asks("worker1"), Launch("source", 2)], "the source waits for nobody who was up"
+    third = bench.promise
+    bench.stop_of("worker1")
+    assert bench.phases()["worker1"] is Phase.STARTING
+    bench.start_of("worker1")
+    bench.start_of("source")
+    assert bench.answers == {first: "", first + 1: "", third: ""}
+
+
+def test_a_restart_during_backoff_waits_no_longer_and_forgets_the_failures() -> None:
+    bench = up(restart=Restart(failures=1, backoff=Backoff(initial_s=10.0)))
+    bench.fail("source")
+
+    assert bench.restart("source") == [Launch("source", 2)]
+    bench.start_of("source")
+    assert bench.answer == ""
+    bench.fail("source")
+    assert bench.supervision.stopping is None
+    assert bench.pass_s(9.9) == []
+    assert bench.pass_s(0.2) == [Launch("source", 3)]
+
+
+def test_a_restart_of_what_starts() -> None:
+    bench = Bench(CHAIN)
+    bench.tell(Begin())
+
+    assert bench.restart() == asks("worker2")
+    bench.start_of("worker2")
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 1)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 1)]
+    assert told(bench.start_of("source"))[-1] == events.SystemStarted(3)
+    assert bench.answer == ""
+
+
+@pytest.mark.parametrize("kind", [commands.Halt, commands.Restart, commands.Start, commands.Pause])
+def test_what_is_wished_before_anything_has_begun_is_not_lost(kind: type[commands.Change]) -> None:
+    bench = Bench({"source": ["worker"], "worker": []})
+    bench.wish(kind, "worker")
+    actions = doings(bench.tell(Begin()))
+
+    match kind:
+        case commands.Halt:
+            assert actions == [Launch("source", 1)]
+        case commands.Pause:
+            assert actions == [Launch("worker", 1, held=True)]
+        case _:
+            assert bench.phases()["worker"] is Phase.STARTING
+            assert bench.epoch("worker") == 1
+
+
+def test_a_source_that_finishes_when_it_is_asked_to_restart_runs_again() -> None:
+    bench = up()
+    bench.restart("source")
+
+    actions = bench.tell(Finished("source", 1))
+    assert told(actions) == [events.ComponentFinished("source", 1)]
+    assert doings(actions) == [Launch("source", 2)]
+
+
+def test_a_source_that_finishes_before_its_turn_to_restart_has_finished() -> None:
+    bench = up({"source1": ["worker1"], "worker1": ["worker2"], "worker2": [], "source2": ["worker2"]})
+    bench.restart("source1", "source2")
+    assert bench.phases()["source2"] is Phase.RUNNING, "source1 is higher"
+
+    bench.tell(Finished("source2", 1))
+    bench.stop_of("source1")
+    bench.start_of("source1")
+    assert bench.answer == ""
+    assert bench.phases()["source2"] is Phase.FINISHED
+
+
+def test_a_component_that_fails_on_its_way_down_comes_back_after_its_backoff() -> None:
+    bench = up(restart=Restart(backoff=Backoff(initial_s=5.0)))
+    bench.restart("worker1", "worker2")
+
+    assert doings(bench.fail("worker1", "on_stop")) == asks("worker2")
+    assert doings(bench.stop_of("worker2")) == [], "they come back together"
+    assert bench.pass_s(4.9) == []
+    assert bench.pass_s(0.2) == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
+
+
+def test_a_thread_that_does_not_end_is_abandoned_and_the_next_life_begins() -> None:
+    bench = up()
+    bench.restart("source")
+    for name in ("worker1", "worker2"):
+        assert bench.phases()[name] is Phase.RUNNING
+
+    bench.pass_s(DEADLINES.ask_again_s)
+    bench.pass_s(DEADLINES.throw_s - DEADLINES.ask_again_s)
+    assert bench.pass_s(DEADLINES.abandon_s - DEADLINES.throw_s) == [Abandon("source", 1), Launch("source", 2)]
+    bench.start_of("source")
+    assert bench.answer == ""
+
+
+@pytest.mark.parametrize("report", [Stopped("source", 1), Finished("source", 1), Failed("source", 1, "run", "E", "T")])
+def test_any_last_word_of_an_abandoned_thread_counts(report: commands.Command) -> None:
+    bench = up()
+    bench.restart("source")
+    for _ in range(3):
+        bench.pass_s(DEADLINES.abandon_s)
+    assert bench.supervision.zombies == 1
+
+    assert bench.tell(report) == []
+    assert bench.supervision.zombies == 0
+
+
+def test_an_abandoned_thread_that_is_alive_at_the_end_is_told_and_no_orderly_end() -> None:
+    bench = up({"source": []})
+    bench.restart("source")
+    for _ in range(3):
+        bench.pass_s(DEADLINES.abandon_s)
+    bench.start_of("source")
+    bench.tell(Stop("stopped"))
+
+    [end] = [action for action in bench.stop_of("source") if isinstance(action, End)]
+    assert end.survivors == ("source",)
+    assert end.failed == ("source: a thread that was abandoned is still alive",)
+
+
+def test_too_many_abandoned_threads_stop_the_system() -> None:
+    bench = up({"source": []}, most_zombies=1)
+    for life in (1, 2):
+        assert not bench.ended
+        bench.restart("source")
+        for _ in range(3):
+            bench.pass_s(DEADLINES.abandon_s)
+        assert bench.epoch("source") == 2
+        if life == 1:
+            bench.start_of("source")
+
+    assert bench.problems is not None
+    assert bench.problems[0] == "2 threads that could not be ended are alive, and 1 may be (most_zombies)"
+    assert bench.ended, "the source gets no other life"
+
+
+def test_on_start_that_hangs_and_is_given_up_has_not_come_up() -> None:
+    bench = Bench({"source": ["worker"], "worker": []})
+    bench.tell(Begin())
+    bench.stall("worker")
+
+    actions = [action for _ in range(3) for action in bench.pass_s(DEADLINES.abandon_s)]
+    assert doings(actions)[-1] == Launch("worker", 2)
+    assert told(actions) == []
+    bench.start_of("worker")
+    assert told(bench.start_of("source"))[-1] == events.SystemStarted(2)
+
+
+# Pausing --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_paused_component_is_held_and_goes_on_when_nobody_pauses_it() -> None:
+    bench = up()
+
+    actions = bench.pause("worker1")
+    assert doings(actions) == [Hold("worker1", True)]
+    assert told(actions) == [events.ComponentPaused("worker1", 1, "operator")]
+    assert bench.answer == ""
+    assert bench.phases()["worker1"] is Phase.PAUSED
+    assert bench.pause("worker1") == [], "once"
+    assert bench.pause("worker1", by="watchdog") == []
+    assert bench.resume("worker1") == []
+    assert bench.phases()["worker1"] is Phase.PAUSED
+    actions = bench.resume("worker1", by="watchdog")
+    assert doings(actions) == [Hold("worker1", False)]
+    assert told(actions) == [events.ComponentResumed("worker1", 1)]
+    assert bench.resume("worker1", by="watchdog") == []
+    assert bench.phases()["worker1"] is Phase.RUNNING
+
+
+def test_a_component_that_starts_is_held_before_it_is_up() -> None:
+    bench = Bench(CHAIN)
+    bench.tell(Begin())
+
+    assert doings(bench.pause("worker2")) == [Hold("worker2", True)]
+    assert bench.phases()["worker2"] is Phase.STARTING
+    assert bench.answer is None
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 1)], "what is paused is up"
+    assert bench.answer == ""
+    assert bench.phases()["worker2"] is Phase.PAUSED
+
+
+def test_a_pause_that_is_over_before_the_start_is() -> None:
+    bench = Bench(CHAIN)
+    bench.tell(Begin())
+    bench.pause("worker2")
+
+    assert doings(bench.resume("worker2")) == [Hold("worker2", False)]
+    bench.start_of("worker2")
+    assert bench.phases()["worker2"] is Phase.RUNNING
+
+
+@pytest.mark.parametrize("way", ["waiting", "backoff", "stopped", "restarted", "finished"])
+def test_the_next_life_of_what_is_paused_begins_paused(way: str) -> None:
+    bench = (
+        Bench({"source": ["worker"], "worker": []}) if way == "waiting" else up({"source": ["worker"], "worker": []})
+    )
+    match way:
+        case "waiting":
+            bench.tell(Begin())
+        case "backoff":
+            bench.fail("source")
+        case "stopped":
+            bench.halt("source")
+            bench.stop_of("source")
+        case "restarted":
+            bench.restart("source")
+        case _:
+            bench.busy = {"worker"}
+            bench.tell(Finished("source", 1))
+    assert doings(bench.pause("source")) == []
+    assert bench.answer == ""
+
+    match way:
+        case "waiting":
+            actions = bench.start_of("worker")
+        case "backoff":
+            actions = bench.pass_s(1.0)
+        case "restarted":
+            actions = bench.stop_of("source")
+        case _:
+            actions = bench.start("source")
+
+    assert doings(actions) == [Launch("source", bench.epoch("source"), held=True)]
+    bench.start_of("source")
+    assert bench.phases()["source"] is Phase.PAUSED
+
+
+def test_a_resume_while_it_restarts_lets_the_next_life_go() -> None:
+    bench = up()
+    bench.pause("source")
+    bench.restart("source")
+
+    assert bench.resume("source") == [], "the life that ends is not held back, and not let go either"
+    assert doings(bench.stop_of("source")) == [Launch("source", 2)]
+
+
+def test_a_paused_source_keeps_the_system_up_and_a_paused_worker_with_nothing_waiting_does_not() -> None:
+    bench = up({"source": ["worker"], "worker": []})
+    bench.pause()
+    assert doings(bench.tell(Idle())) == []
+    bench.busy = {"worker"}
+    bench.resume("source")
+    assert doings(bench.tell(Finished("source", 1), Idle())) == [WatchIdle()], "a message waits for the worker"
+
+    bench.busy = set()
+    assert Quieted(True) in bench.tell(Idle())
+
+
+def test_a_paused_component_may_fail_and_finish() -> None:
+    bench = up()
+    bench.pause("source", "worker1")
+    bench.fail("worker1", "handle")
+    assert bench.pass_s(1.0) == [Launch("worker1", 2, held=True)]
+    bench.tell(Finished("source", 1))
+    assert bench.phases()["source"] is Phase.FINISHED
+
+
+# While the system stops -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [commands.Start, commands.Restart, commands.Pause, commands.Resume])
+def test_nothing_more_is_wished_of_a_system_that_stops(kind: type[commands.Change]) -> None:
+    bench = up()
+    bench.tell(Stop("stopped"))
+
+    assert bench.wish(kind, "worker1") == []
+    assert bench.answer == STOPPING
+    assert bench.phases()["worker1"] is Phase.RUNNING
+
+
+def test_a_component_is_stopped_with_the_system_that_stops() -> None:
+    bench = up()
+    bench.halt("source")
+    first = bench.promise
+    bench.tell(Stop("stopped"))
+    assert bench.answers == {}
+
+    assert bench.halt("worker1") == []
+    assert doings(bench.stop_of("source")) == [AskToStop("worker1")]
+    assert bench.answers == {first: ""}
+    bench.stop_of("worker1")
+    assert bench.answer == ""
+
+
+def test_open_wishes_are_answered_when_the_system_stops() -> None:
+    bench = up()
+    bench.restart("source")
+    bench.halt("worker1")
+    bench.start("worker1")
+    assert bench.answer is None
+
+    bench.tell(Stop("stopped"))
+
+    assert sorted(bench.answers.values()) == [STOPPING, STOPPING, "worker1 was started again"]
+
+
+@pytest.mark.parametrize("kind", [commands.Start, commands.Halt, commands.Restart, commands.Pause, commands.Resume])
+def test_what_is_wished_after_the_end_is_answered(kind: type[commands.Change]) -> None:
+    bench = up({"source": []})
+    bench.tell(Stop("stopped"))
+    bench.stop_of("source")
+
+    assert bench.wish(kind) == []
+    assert bench.answer == "the system has ended"
+    assert bench.supervision.handle(kind(), bench.now_s) == []
+
+
+def test_a_system_with_a_stopped_component_stops_without_it() -> None:
+    bench = up()
+    bench.halt("worker1")
+    bench.stop_of("worker1")
+
+    assert doings(bench.tell(Stop("stopped"))) == [WatchIdle(), AskToStop("source"), AskToStop("worker2")]
+    bench.stop_of("source")
+    assert bench.stop_of("worker2")[-1] == End("stopped", (), ())
+
+
+@pytest.mark.parametrize("rises", [False, True])
+def test_a_system_stops_in_the_middle_of_a_restart(rises: bool) -> None:
+    bench = up()
+    bench.busy = {"worker1", "worker2"}
+    bench.restart()
+    bench.stop_of("source")
+    bench.stop_of("worker1")
+    if rises:
+        bench.stop_of("worker2")
+        bench.start_of("worker2")
+
+    actions = doings(bench.tell(Stop("stopped")))
+
+    assert bench.phases()["source"] is Phase.STOPPED, "it would only send more"
+    assert rises or Launch("worker1", 2) in actions, "what waits for it is handled"
+    assert bench.phases()["worker1"] is Phase.STARTING
+    bench.start_of("worker1")
+    if not rises:
+        assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+        bench.start_of("worker2")
+    bench.busy = set()
+    assert AskToStop("worker1") in bench.tell(Idle())
+    assert AskToStop("worker2") in bench.stop_of("worker1")
+    assert bench.stop_of("worker2")[-1] == End("stopped", (), ())
+    assert bench.epoch("source") == 1
+
+
+@pytest.mark.parametrize("down", ["unwanted", "paused"])
+def test_what_would_handle_nothing_gets_no_last_life(down: str) -> None:
+    bench = up()
+    bench.fail("worker1", "handle")
+    bench.pause("worker1") if down == "paused" else bench.halt("source", "worker1")
+    assert bench.phases()["worker1"] is Phase.BACKOFF
+
+    actions = doings(bench.tell(Stop("stopped")))
+
+    assert not any(isinstance(action, Launch) for action in actions)
+    assert bench.phases()["worker1"] is Phase.STOPPED
+
+
+def test_a_component_that_is_paused_when_the_system_stops_is_not_waited_for() -> None:
+    bench = up()
+    bench.pause("worker1")
+    bench.busy = {"worker1"}
+    bench.tell(Stop("stopped"))
+
+    assert doings(bench.stop_of("source")) == [AskToStop("worker1")]
+
+
+# Groups and dependents ------------------------------------------------------------------------------------------------
+
+THREE = {"worker1": [], "worker2": [], "worker3": ["worker1"], "source": ["worker1", "worker2", "worker3"]}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "failing", "others"),
+    [
+        ("one_for_one", "worker2", []),
+        ("one_for_all", "worker2", ["worker1", "worker3"]),
+        ("one_for_all", "worker1", ["worker2", "worker3"]),
+        ("rest_for_one", "worker1", ["worker2", "worker3"]),
+        ("rest_for_one", "worker2", ["worker3"]),
+        ("rest_for_one", "worker3", []),
+    ],
+)
+def test_a_group_restarts_as_its_strategy_says(strategy: Strategy, failing: str, others: list[str]) -> None:
+    bench = up(THREE, groups={strategy: ["worker1", "worker2", "worker3"]})
+
+    asked = doings(bench.fail(failing, "handle"))
+    while stopping := [name for name, phase in bench.phases().items() if phase is Phase.STOPPING]:
+        asked += doings(bench.stop_of(stopping[0]))
+
+    assert sorted(action.component for action in asked if isinstance(action, AskToStop)) == others
+    bench.pass_s(0.1)
+    while starting := [name for name, phase in bench.phases().items() if phase is Phase.STARTING]:
+        bench.start_of(starting[0])
+    assert bench.all_up()
+    expected = {name: 2 if name == failing or name in others else 1 for name in THREE}
+    assert {name: bench.epoch(name) for name in THREE} == expected
+
+
+def test_a_group_stops_and_starts_in_the_order_of_the_graph_whatever_its_own_is() -> None:
+    bench = up(groups={"one_for_all": ["worker2", "source", "worker1"]})
+
+    assert doings(bench.fail("worker1", "handle")) == asks("source")
+    assert bench.pass_s(1.0) == [], "the others stop first"
+    assert doings(bench.stop_of("source")) == asks("worker2")
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
+
+
+def test_a_group_restarts_when_one_of_it_is_restarted() -> None:
+    bench = up(groups={"one_for_all": ["worker2", "source"]})
+
+    assert bench.restart("worker2") == asks("source")
+    assert doings(bench.stop_of("source")) == asks("worker2")
+
+
+def test_what_is_down_in_a_group_stays_down() -> None:
+    bench = up(groups={"one_for_all": ["worker2", "worker1"]})
+    bench.halt("worker1")
+    bench.stop_of("worker1")
+
+    bench.fail("worker2", "handle")
+    assert bench.pass_s(1.0) == [Launch("worker2", 2)]
+    bench.start_of("worker2")
+    assert bench.phases()["worker1"] is Phase.STOPPED
+
+
+def test_a_group_of_replicas_restarts_whole() -> None:
+    sends_to = {"source": ["worker1"], "worker1": ["worker2"], "worker2": []}
+    bench = up(sends_to, replicas={"worker1": 2}, groups={"one_for_all": ["worker1", "worker2"]})
+
+    assert doings(bench.fail("worker1#0", "handle")) == asks("worker1#1")
+    assert doings(bench.stop_of("worker1#1")) == asks("worker2")
+
+
+def test_a_replica_that_fails_restarts_alone_without_a_group() -> None:
+    bench = up({"source": ["worker"], "worker": []}, replicas={"worker": 2})
+
+    assert doings(bench.fail("worker#0", "handle")) == []
+    assert bench.phases()["worker#1"] is Phase.RUNNING
+
+
+def test_a_consumer_restarts_with_what_sends_to_it() -> None:
+    bench = up(restart={"worker2": Restart(with_dependents=True)})
+
+    assert doings(bench.fail("worker2", "handle")) == asks("source")
+    assert doings(bench.stop_of("source")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == [], "the wait after the failure is not over"
+    assert bench.pass_s(1.0) == [Launch("worker2", 2)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
+    assert not bench.all_up()
+    bench.start_of("source")
+    assert bench.all_up()
+
+
+def test_a_dependent_does_not_restart_what_it_sends_to() -> None:
+    bench = up(restart=Restart(with_dependents=True))
+
+    assert doings(bench.fail("worker1", "handle")) == asks("source")
+    assert bench.phases()["worker2"] is Phase.RUNNING
+
+
+def test_the_group_of_a_dependent_restarts_too() -> None:
+    sends_to = {"source": ["worker1"], "worker1": [], "worker2": ["worker3"], "worker3": [], "source2": ["worker3"]}
+    bench = up(
+        sends_to,
+        restart={"worker1": Restart(with_dependents=True), "worker3": Restart(with_dependents=True)},
+        groups={"one_for_all": ["source", "worker3"]},
+    )
+
+    assert bench.restart("worker1") == asks("source", "worker2", "source2")
+
+
+def test_a_member_that_fails_again_while_all_come_back_takes_the_others_along_again() -> None:
+    bench = up(restart={"worker2": Restart(with_dependents=True)})
+    bench.fail("worker2", "handle")
+    bench.stop_of("source")
+    bench.stop_of("worker1")
+    bench.pass_s(1.0)
+    bench.start_of("worker2")
+
+    assert doings(bench.fail("worker2", "handle")) == asks("worker1"), "which had begun"
+    bench.pass_s(1.0)
+    assert doings(bench.stop_of("worker1")) == [Launch("worker2", 3)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 3)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
+
+
+def test_a_member_of_a_group_that_fails_while_others_restart_takes_its_own_group_along() -> None:
+    sends_to = {"source1": ["worker1"], "worker1": ["worker2"], "worker2": [], "worker3": []}
+    bench = up(sends_to, groups={"one_for_all": ["worker2", "worker3"]})
+    bench.restart("source1", "worker1")
+    assert bench.phases()["source1"] is Phase.STOPPING
+
+    assert doings(bench.fail("worker2", "handle")) == asks("worker3")
+    assert doings(bench.stop_of("worker3")) == []
+    bench.stop_of("source1")
+    bench.stop_of("worker1")
+    bench.pass_s(1.0)
+    while starting := [name for name, phase in bench.phases().items() if phase is Phase.STARTING]:
+        bench.start_of(starting[0])
+    assert bench.all_up()
+    assert {name: bench.epoch(name) for name in sends_to} == dict.fromkeys(sends_to, 2)
+
+
+def test_two_rounds_that_touch_become_one() -> None:
+    bench = up()
+    bench.restart("source", "worker1")
+    first = bench.promise
+
+    assert bench.restart("worker1", "worker2") == []
+    assert doings(bench.stop_of("source")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == asks("worker2")
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+    bench.start_of("worker2")
+    bench.start_of("worker1")
+    assert bench.answer == ""
+    assert first not in bench.answers
+    bench.start_of("source")
+    assert bench.answers[first] == ""
+
+
+# Giving up ------------------------------------------------------------------------------------------------------------
+
+ISOLATING = Restart(failures=0, on_give_up="isolate")
+
+
+def test_what_is_given_up_is_isolated_with_what_sends_to_it() -> None:
+    sends_to = {"source1": ["worker1"], "worker1": ["worker2"], "worker2": [], "source2": ["worker3"], "worker3": []}
+    bench = up(sends_to, restart={"worker2": ISOLATING})
+
+    actions = bench.fail("worker2", "handle")
+    assert doings(actions) == asks("source1")
+    assert told(actions)[-1] == events.GaveUp("worker2", 1, 60.0, "isolate")
+    assert doings(bench.stop_of("source1")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == []
+    assert {name for name in sends_to if bench.status(name).isolated} == {"source1", "worker1", "worker2"}
+
+    assert AskToStop("worker3") in bench.tell(Finished("source2", 1)), "it ends when the rest has nothing to do"
+    assert bench.stop_of("worker3")[-1] == End("finished", (), ("worker2 failed in handle: ValueError: bad",))
+
+
+def test_the_other_replicas_and_a_cycle_are_isolated_too() -> None:
+    sends_to = {"source": ["worker1"], "worker1": ["worker2"], "worker2": ["worker1"]}
+    bench = up(sends_to, replicas={"worker1": 2}, restart=ISOLATING)
+
+    assert doings(bench.fail("worker1#0", "handle")) == asks("source")
+    assert doings(bench.stop_of("source")) == asks("worker1#1", "worker2")
+
+
+def test_what_is_isolated_may_be_started_again_and_then_the_failure_is_forgotten() -> None:
+    bench = up(restart={"worker2": ISOLATING}, forever=True)
+    bench.fail("worker2", "handle")
+    bench.stop_of("source")
+    bench.stop_of("worker1")
+
+    assert bench.start() == [Launch("worker2", 2), Quieted(False)]
+    assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
+    assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
+    bench.start_of("source")
+    assert bench.answer == ""
+    assert not any(bench.status(name).isolated for name in CHAIN)
+    bench.tell(Stop("stopped"))
+    for name in ("source", "worker1", "worker2"):
+        bench.stop_of(name)
+    assert bench.problems == ()
+
+
+def test_a_start_during_the_isolation_takes_it_back() -> None:
+    bench = up(restart={"worker2": ISOLATING})
+    bench.fail("worker2", "handle")
+    assert bench.phases()["source"] is Phase.STOPPING
+
+    assert bench.start() == [Launch("worker2", 2)]
+    assert bench.phases()["worker1"] is Phase.RUNNING
+    assert doings(bench.stop_of("source")) == [Launch("source", 2)]
+
+
+def test_a_wish_that_ends_in_isolation_is_broken() -> None:
+    bench = up(restart={"worker2": ISOLATING})
+    bench.restart("worker2", "source")
+    bench.fail("worker2", "handle")
+
+    assert bench.answer == "worker2 was given up; source was given up"
+
+
+def test_a_stop_of_what_is_isolated_changes_nothing() -> None:
+    bench = up(restart={"worker2": ISOLATING})
+    bench.fail("worker2", "handle")
+    bench.stop_of("source")
+    bench.halt()
+    assert bench.answer is None
+    assert bench.status("worker2").isolated
+
+    assert bench.stop_of("worker1")[-1] == End("finished", (), ("worker2 failed in handle: ValueError: bad",))
+
+
+def test_a_restart_of_all_leaves_isolated_what_is() -> None:
+    bench = up({**CHAIN, "source2": []}, restart={"worker2": ISOLATING})
+    bench.fail("worker2", "handle")
+    bench.stop_of("source")
+    bench.stop_of("worker1")
+
+    assert bench.restart() == asks("source2")
+    bench.stop_of("source2")
+    bench.start_of("source2")
+    assert bench.answer == ""
+    assert bench.status("worker2").isolated
+
+
+def test_giving_up_while_a_group_restarts_isolates_what_sends_and_brings_the_others_back() -> None:
+    bench = up(
+        {"source": ["worker1"], "worker1": [], "worker2": []},
+        restart={"worker1": ISOLATING},
+        groups={"one_for_all": ["worker1", "worker2"]},
+    )
+    bench.restart("worker2")
+    assert bench.phases() == {"worker1": Phase.STOPPING, "source": Phase.RUNNING, "worker2": Phase.STOPPING}
+
+    assert doings(bench.fail("worker1", "on_stop")) == asks("source")
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+
+
+# When a component comes back ------------------------------------------------------------------------------------------
+
+
+def test_a_temporary_component_never_comes_back_and_the_rest_goes_on() -> None:
+    bench = up(restart={"worker2": Restart(when="temporary")})
+
+    [failed] = told(bench.fail("worker2", "handle"))
+    assert isinstance(failed, events.ComponentFailed)
+    assert failed.restart_in_s is None
+    assert bench.phases()["worker2"] is Phase.STOPPED
+    assert bench.pass_s(1_000.0) == []
+    assert AskToStop("worker1") in bench.tell(Finished("source", 1)), "it keeps nothing up"
+    assert bench.stop_of("worker1")[-1] == End("finished", (), ())
+
+
+def test_a_temporary_component_is_restarted_by_hand() -> None:
+    bench = up(restart={"worker2": Restart(when="temporary")})
+    bench.restart("worker2")
+    assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
+    bench.start_of("worker2")
+    bench.fail("worker2", "handle")
+    assert bench.start("worker2") == [Launch("worker2", 3)]
+    bench.fail("worker2", "on_start")
+    assert bench.answer == "worker2 is stopped"
+
+
+def test_a_producer_does_not_wait_for_a_temporary_consumer_that_failed_to_start() -> None:
+    bench = Bench(CHAIN, restart={"worker2": Restart(when="temporary")})
+    bench.tell(Begin())
+
+    assert doings(bench.fail("worker2", "on_start")) == [Launch("worker1", 1)]
+    bench.start_of("worker1")
+    assert told(bench.start_of("source"))[-1] == events.SystemStarted(2)
+
+
+def test_a_permanent_component_runs_again_when_its_run_has_returned() -> None:
+    bench = up({"source": []}, restart=Restart(when="permanent", failures=1))
+
+    [failed] = told(bench.tell(Finished("source", 1)))
+    assert isinstance(failed, events.ComponentFailed)
+    assert failed.error == "its run() returned, and it was added with Restart(when='permanent')"
+    assert failed.restart_in_s == 0.1
+    assert bench.pass_s(0.1) == [Launch("source", 2)]
+    bench.start_of("source")
+    assert End("failed", (), (f"source failed in run: {failed.error}",)) in bench.tell(Finished("source", 2))
+
+
+@pytest.mark.parametrize("asked_by", ["halt", "stop"])
+def test_a_permanent_component_that_finishes_when_it_was_asked_to_stop_has_finished(asked_by: str) -> None:
+    bench = up({"source": []}, restart=Restart(when="permanent"))
+    bench.halt("source") if asked_by == "halt" else bench.tell(Stop("stopped"))
+
+    assert events.ComponentFinished("source", 1) in told(bench.tell(Finished("source", 1)))
+    assert bench.phases()["source"] is Phase.FINISHED
+
+
+def test_a_life_that_was_up_for_long_begins_the_backoff_anew() -> None:
+    backoff = Backoff(initial_s=1.0, jitter_ratio=0.0)
+    bench = up({"source": []}, restart=Restart(failures=9, within_s=1_000.0, healthy_s=30.0, backoff=backoff))
+
+    waits = []
+    for up_s in (0.0, 0.0, 29.9, 30.0, 0.0, 0.0, 31.0):
+        bench.now_s += up_s
+        [failed] = told(bench.fail("source"))
+        assert isinstance(failed, events.ComponentFailed)
+        assert failed.restart_in_s is not None
+        waits.append(failed.restart_in_s)
+        bench.pass_s(failed.restart_in_s)
+        bench.start_of("source")
+
+    assert waits == [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 1.0]
+
+
+def test_a_life_that_was_long_in_on_start_was_not_healthy() -> None:
+    backoff = Backoff(initial_s=1.0, jitter_ratio=0.0)
+    bench = up({"source": []}, restart=Restart(healthy_s=30.0, backoff=backoff))
+    bench.fail("source")
+    bench.pass_s(1.0)
+    bench.now_s += 30.0
+
+    [failed] = told(bench.fail("source", "on_start"))
+    assert isinstance(failed, events.ComponentFailed)
+    assert failed.restart_in_s == 2.0
+
+
+def test_a_component_that_has_a_loop_may_not_finish_before_those_who_send_to_it() -> None:
+    bench = up({"source": ["loop"], "loop": []})
+    assert AskToStop("source") in bench.tell(Finished("loop", 1))
+
+    bench = up({"source": ["loop"], "loop": []})
+    bench.halt("source")
+    bench.stop_of("source")
+    bench.tell(Finished("loop", 1))
+    assert bench.supervision.stopping is None, "nobody is left to wait"
+
+
+# Stalls ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stalled_component_is_reported_restarted_or_stops_the_system() -> None:
+    bench = up(on_stall="report")
+    [stalled] = bench.stall("worker1")
+    [event] = told([stalled])
+    assert isinstance(event, events.ComponentStalled)
+
+    bench = up(on_stall="restart")
+    assert doings(bench.stall("worker1")) == asks("worker1")
+    assert bench.stall("worker1") == [], "it is being dealt with"
+    assert doings(bench.stop_of("worker1")) == [Launch("worker1", 2)]
+
+    bench = up(on_stall="stop")
+    assert doings(bench.stall("worker1")) == [WatchIdle(), AskToStop("source")]
+    bench.tell(Due())
+    for name in ("source", "worker1", "worker2"):
+        bench.stop_of(name)
+    assert bench.problems is not None
+    assert bench.problems[0].startswith("worker1 makes no progress: ")
+
+
+def test_word_of_a_stall_of_a_life_that_is_over_is_ignored() -> None:
+    bench = up()
+    bench.restart("worker1")
+    bench.stop_of("worker1")
+    assert bench.tell(commands.Stalled("worker1", 1, events.Evidence("", 0, "", "", 0, 0, None, "", "", "", ""))) == []
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_status_says_where_a_component_is() -> None:
+    bench = up()
+    bench.pause("worker2")
+    bench.now_s += 5.0
+    bench.fail("source")
+    bench.now_s += 0.04
+
+    worker, source = bench.status("worker2").at(bench.now_s), bench.status("source").at(bench.now_s)
+
+    assert (worker.phase, worker.epoch, worker.paused_by, worker.next_life_in_s) == (
+        Phase.PAUSED,
+        1,
+        ("operator",),
+        None,
+    )
+    assert worker.up_for_s == pytest.approx(5.04)
+    assert (source.phase, source.restarts, source.up_for_s) == (Phase.BACKOFF, 0, None)
+    assert source.next_life_in_s == pytest.approx(0.06)
+    assert bench.status("source").at(bench.now_s + 1.0).next_life_in_s == 0.0
+
+
+def test_what_is_kept_about_moments_and_waits_does_not_grow_with_what_is_wished() -> None:
+    bench = Bench(CHAIN)
+    bench.tell(Begin())
+    for _ in range(200):
+        bench.halt("source", "worker1")
+        bench.start("source", "worker1")
+    bench.start_of("worker2")
+    bench.start_of("worker1")
+    bench.start_of("source")
+    for _ in range(200):
+        bench.restart("source")
+        bench.stop_of("source")
+        bench.start_of("source")
+        bench.pass_s(0.001)
+
+    supervision = bench.supervision
+    assert len(supervision._due) < 50
+    assert sum(map(len, supervision._held.values())) < 10
+    assert len(supervision._rounds) == len(supervision._promises) == 0
