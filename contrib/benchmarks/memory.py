@@ -1,7 +1,7 @@
 """Does memory stay bounded? Minions at full speed with one slow consumer, which notes second by second what it takes.
 
-Two things are judged: how what is in use grows with the messages, and resident memory, a part of which the C allocator holds and nobody
-uses. README.md has the rules and their reasons.
+Two things are judged: how what is in use grows with the messages, and resident memory, of which the C allocator holds a part
+free. README.md has the rules and their reasons.
 """
 
 import argparse

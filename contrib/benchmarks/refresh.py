@@ -167,12 +167,12 @@ def _short(found: Spread | None) -> str:
 
 
 def _memory_page(moments: Sequence[footprint.Moment], told: Mapping[str, Any]) -> list[str]:
+    verdict: memory.Verdict | None
     try:
         verdict = memory.judged(moments)
+        said = verdict.text if verdict.bounded else f"**{verdict.text}**"
     except ValueError as error:
         verdict, said = None, f"no verdict: {error}"
-    else:
-        said = verdict.text if verdict.bounded else f"**{verdict.text}**"
     head = f"{told['seconds'] / 60:g} minutes, messages of {size_text(cells.SIZES[0])}"
     rows = memory.rows(moments, told["counts"], verdict, told["seconds"])
     return [f"| {head} | {said} | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]

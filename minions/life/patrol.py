@@ -12,12 +12,11 @@ from pathlib import Path
 
 from minions import events
 from minions.clock import Clock
-from minions.flow.statistics import InboxStatistics
 from minions.life import commands, vigil
 from minions.life.evidence import evidence_of
 from minions.life.life import Life
 from minions.life.machine import Machine
-from minions.life.vigil import Finding, Pulse
+from minions.life.vigil import Finding, InboxCounts, Pulse
 from minions.life.watchdog import Seen, WatchdogThread
 from minions.model.limits import Watchdog
 
@@ -43,7 +42,7 @@ class Patrol:
         *,
         sources: tuple[str, ...],
         lives: Callable[[], Iterable[Life]],
-        inboxes: Callable[[], Mapping[str, InboxStatistics]],
+        inboxes: Callable[[], Mapping[str, InboxCounts]],
         post: Callable[[commands.Command], None],
         on_fault: Callable[[BaseException], None],
     ) -> None:

@@ -146,7 +146,7 @@ class Runtime:
             clock,
             sources=tuple(node.name for node in topology.nodes if node.is_source),
             lives=lambda: [thread.life for thread in list(self._threads.values())],
-            inboxes=lambda: self.statistics().inboxes,
+            inboxes=lambda: self.plan.channels,  # whose counters are read without the lock
             post=self.post,
             on_fault=self._report_defect,
         )

@@ -18,8 +18,8 @@ HOOKS = ("on_start", "run", "on_stop", "on_interrupt")
 """The methods that a component may define; each takes no argument but self."""
 
 FRAMEWORK_NAMES = ("after_commit", "blocking", "commit", "log", "message_id", "running", "sleep", "submit", "unit")
-"""The names that belong to the runtime on every component: a class that defines one of them is refused. `blocking` and
-`submit` are kept free for what is to come, so that a class written today is not refused tomorrow."""
+"""The names that belong to the runtime on every component: a class that defines one of them is refused. `submit` is kept free
+for what is to come, so that a class written today is not refused tomorrow."""
 
 _CLASS_VARIABLES = ("ClassVar", "typing.ClassVar", "t.ClassVar", "typing_extensions.ClassVar")
 """How the annotations begin that make no configuration, for attrs as for us."""

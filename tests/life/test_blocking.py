@@ -195,6 +195,36 @@ def test_a_request_by_requests_ends(blocking: Blocking, keep: ExitStack, timeout
     assert isinstance(stuck.error, requests.ConnectionError)
 
 
+def test_a_request_that_is_still_connecting_ends(blocking: Blocking, keep: ExitStack) -> None:
+    server = keep.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+    for _ in range(2):
+        other = keep.enter_context(socket.socket())
+        other.setblocking(False)
+        other.connect_ex(server.getsockname())
+    client = http.client.HTTPConnection(*server.getsockname())
+    stuck = hang(blocking, client, lambda: client.connect())
+    stuck.see("connect")
+
+    assert blocking.unblock() == []
+    stuck.result()
+    assert isinstance(stuck.error, OSError)
+
+
+def test_an_answer_that_never_ends_is_given_up(blocking: Blocking, keep: ExitStack) -> None:
+    server = listener(keep)
+    client = http.client.HTTPConnection(*server.getsockname())
+    client.request("GET", "/")
+    peer = keep.enter_context(server.accept()[0])
+    peer.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    response = keep.enter_context(client.getresponse())
+    assert client.sock is None
+    stuck = hang(blocking, response, lambda: response.read())
+    stuck.see("recvfrom")
+
+    assert blocking.unblock() == []
+    assert stuck.result() == b""
+
+
 def test_a_session_without_a_request_is_told(blocking: Blocking) -> None:
     requests = pytest.importorskip("requests")
     over = threading.Event()

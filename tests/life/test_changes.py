@@ -7,7 +7,7 @@ import pytest
 from minions import Backoff, Restart, events
 from minions.life import commands
 from minions.life.actions import Abandon, AskToStop, End, Hold, Launch, Quieted, Throw, WatchIdle
-from minions.life.commands import Begin, Due, Failed, Finished, Idle, Started, Stop, Stopped
+from minions.life.commands import Begin, Due, Failed, Finished, Idle, Stop, Stopped
 from minions.life.lifecycle import Phase
 from minions.model.policy import Strategy
 from tests.life.bench import DEADLINES, Bench, doings, told

@@ -564,8 +564,8 @@ def test_no_code_of_users_is_run_to_find_a_lock() -> None:
             ran.append("property")
             return GLOBAL_LOCK
 
-        @property
-        def __class__(self) -> Any:  # type: ignore[misc]
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:
             ran.append("class")
             return Nosy
 

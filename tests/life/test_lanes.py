@@ -149,6 +149,18 @@ def test_a_message_for_which_there_is_no_room_goes_by_way_of_the_life(pair: Pair
     assert pair.take() == list(range(10))
 
 
+def test_a_message_goes_by_way_of_the_life_with_its_timeout_while_a_unit_is_open_and_where_no_short_way_is_to_be_gone(
+    pair: Pair,
+) -> None:
+    pair.life.open_unit = Unit("s")
+    pair.sender.send(1, timeout_s=0.5)
+    pair.life.open_unit = None
+    pair.sender.no_short_way()
+    pair.sender.send(2, timeout_s=0.25)
+    assert pair.life.timeouts == [0.5, 0.25]
+    assert pair.take() == [2]
+
+
 def test_a_message_may_be_of_a_subclass_and_of_no_other_class(pair: Pair) -> None:
     pair.sender.send(True)
     with pytest.raises(MessageRefused, match=r"s\.out sends int, not '1' \(str\)"):
@@ -251,6 +263,23 @@ def test_several_senders_and_replicas_share_an_inbox_and_each_message_is_handled
         system.connect(system.add(Counting(count=100), name=f"source{number}").out, sink.numbers)
     start(system, forever=False).ended()
     assert sorted(handled.entries) == sorted(4 * list(range(100)))
+
+
+def test_an_outbox_that_feeds_several_inboxes_sends_to_each(system: System, start: Start) -> None:
+    handled = Log()
+
+    class Collecting(Component):
+        numbers = Inbox(Number, durable=False)
+
+        @numbers.handler
+        def collect(self, number: Number) -> None:
+            handled.add(number.value)
+
+    source = system.add(Counting(count=3))
+    for name in ("one", "another"):
+        system.connect(source.out, system.add(Collecting(), name=name).numbers)
+    start(system, forever=False).ended()
+    assert sorted(handled.entries) == [0, 0, 1, 1, 2, 2]
 
 
 def test_what_a_component_sends_by_two_outboxes_to_one_inbox_keeps_its_order(system: System, start: Start) -> None:

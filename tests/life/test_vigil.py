@@ -146,8 +146,8 @@ class TestStalls:
         driver = Driver()
         life = Pulse("a", 1, token=1, stall_after_s=2.0, native_id=7)
         found = []
-        for cpu_s in (1.0, 1.5, 4.0):
-            found += driver.tick(lives=[life], thread_cpu={7: ThreadCpu("a", cpu_s)})
+        for token, cpu_s in ((0, 0.5), (1, 1.0), (1, 1.5), (1, 4.0)):
+            found += driver.tick(lives=[life._replace(token=token)], thread_cpu={7: ThreadCpu("a", cpu_s)})
         assert found == [Stalled("a", 1, 2.0, 3.0)]
 
     def test_a_thread_whose_clock_cannot_be_read_is_found_all_the_same(self) -> None:

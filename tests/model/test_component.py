@@ -209,7 +209,7 @@ class TestAClassIsRefused:
         assert "'log' is a name of the runtime" in problem(lambda: type("Mixed", (Logging, Component), {}))
 
     def test_when_every_name_of_the_runtime_is_on_component_or_kept_free(self) -> None:
-        free = {"blocking", "submit"}
+        free = {"submit"}
         public = {name for name in vars(Component) if not name.startswith("_")}
         assert public - set(HOOKS) == set(FRAMEWORK_NAMES) - free
 

@@ -74,6 +74,12 @@ TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [
     (events.ComponentStarted("c", 3), [("s.c", "DEBUG", "started, life 3")]),
     (events.ComponentFinished("c", 1), [("s.c", "DEBUG", "finished")]),
     (events.ComponentStopped("c", 1), [("s.c", "DEBUG", "stopped")]),
+    (events.ComponentPaused("c", 1, "operator"), [("s.c", "INFO", "paused by the operator")]),
+    (events.ComponentResumed("c", 1), [("s.c", "INFO", "goes on")]),
+    (
+        events.ComponentInterrupted("c", 1, "handle", "OSError: shut down"),
+        [("s.c", "INFO", "was broken off in handle: OSError: shut down")],
+    ),
     (FAILED, [("s.c", "ERROR", "failed in handle: ValueError: bad\nTraceback:\n  bad")]),
     (
         evolve(FAILED, message_id="c.in-7", attempt=2, restart_in_s=0.25),
@@ -231,7 +237,7 @@ def test_each_event_is_logged(
 
 
 def test_every_kind_of_event_is_in_the_table() -> None:
-    kinds = {getattr(events, name) for name in events.__all__} - {events.Event}
+    kinds = {getattr(events, name) for name in events.__all__} - {events.Event, events.Evidence}
     assert {type(event) for event, _ in TABLE} == kinds
 
 
