@@ -1,6 +1,8 @@
 """Minions: long-lived components in managed threads, with lifecycle, supervision and durable state, in one process."""
 
 from minions.errors import (
+    CallFailed,
+    CallTimeout,
     CannotDecode,
     CannotEncode,
     CannotStore,
@@ -9,6 +11,7 @@ from minions.errors import (
     CommitFailed,
     CommitTimeout,
     ConfigurationError,
+    DeadlockError,
     DeclarationError,
     InboxEmpty,
     InboxFull,
@@ -44,11 +47,13 @@ from minions.model.limits import (
     Watchdog,
 )
 from minions.model.policy import Backoff, Restart, Retry
-from minions.model.ports import Inbox, Outbox, State, Table
+from minions.model.ports import Inbox, Outbox, State, Table, Uses
 from minions.system import System
 
 __all__ = [
     "Backoff",
+    "CallFailed",
+    "CallTimeout",
     "CannotDecode",
     "CannotEncode",
     "CannotStore",
@@ -61,6 +66,7 @@ __all__ = [
     "ConfigurationError",
     "CpuLimit",
     "DeadLetter",
+    "DeadlockError",
     "DeclarationError",
     "DescriptorLimit",
     "DiskFreeLimit",
@@ -95,5 +101,6 @@ __all__ = [
     "TopologyError",
     "UnitTooLarge",
     "UsageError",
+    "Uses",
     "Watchdog",
 ]

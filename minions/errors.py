@@ -11,6 +11,9 @@ MinionsError
 ├── UnitTooLarge              one unit holds more than may ever be admitted
 ├── InboxFull                 no room within the timeout (also a TimeoutError)
 ├── InboxEmpty                no message within the timeout (also a TimeoutError)
+├── CallFailed                a call was not answered
+│   ├── CallTimeout           not within its time (also a TimeoutError)
+│   └── DeadlockError         never: those that it waits for wait for each other
 ├── CommitTimeout             not on disk within the timeout (also a TimeoutError)
 ├── NoSuchDeadLetter          no dead letter has that id, or not any more (also a LookupError)
 ├── CodecError
@@ -37,6 +40,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "CallFailed",
+    "CallTimeout",
     "CannotDecode",
     "CannotEncode",
     "CannotStore",
@@ -45,6 +50,7 @@ __all__ = [
     "CommitFailed",
     "CommitTimeout",
     "ConfigurationError",
+    "DeadlockError",
     "DeclarationError",
     "InboxEmpty",
     "InboxFull",
@@ -138,6 +144,29 @@ class InboxFull(MinionsError, TimeoutError):
 
 class InboxEmpty(MinionsError, TimeoutError):
     """There was no message within the timeout."""
+
+
+class CallFailed(MinionsError):
+    """A call was not answered: the component that is called is down for good, or its life has ended in the middle.
+
+    What its method raises itself arrives as it is.
+    """
+
+
+class CallTimeout(CallFailed, TimeoutError):
+    """A call was not answered within its time. Where it had begun it goes on, and the answer is dropped."""
+
+
+class DeadlockError(CallFailed):
+    """A call could never be answered, because those that it waits for wait for each other.
+
+    Attributes:
+        components: the circle, each waiting for the next and the last for the first.
+    """
+
+    def __init__(self, message: str, components: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.components = tuple(components)
 
 
 class CommitTimeout(MinionsError, TimeoutError):

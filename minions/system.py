@@ -24,6 +24,7 @@ from minions.flow.statistics import Statistics
 from minions.flow.store import has_store, read_rows
 from minions.flow.table_reader import TableReader
 from minions.life import commands
+from minions.life.calling import Proxy
 from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, leave_now
 from minions.life.plan import Plan
@@ -35,7 +36,7 @@ from minions.model.component import Component, copy_of
 from minions.model.limits import Watchdog
 from minions.model.partition import PARTITIONS, PartitionBy, home_of, partition_of_key
 from minions.model.policy import OnStall, Restart, Strategy
-from minions.model.ports import Inbox, Outbox, State, Table
+from minions.model.ports import Inbox, Outbox, State, Table, Uses
 from minions.model.topology import Group, Link, Node, Topology, default_name
 from minions.observe.logs import log_event, shown_by_default
 
@@ -164,6 +165,21 @@ class System:
         """
         self._refuse_while_running("group()")
         self._topology.groups.append(Group(name, tuple(components), strategy))
+
+    def use(self, used: C, component: C) -> None:
+        """Says which component a `Uses` stands for, where several may be meant.
+
+        Args:
+            used: of a component that was added: ``average.database``.
+            component: that was added, of the class that it uses.
+        """
+        self._refuse_while_running("use()")
+        asked: Any = used  # for a type checker it is the other component
+        if not isinstance(asked, Uses) or asked.blueprint is None:
+            raise UsageError(
+                f"System.use() takes first a Uses of a component that was added, such as average.database, not {asked!r}"
+            )
+        self._topology.choose(asked, component)
 
     def check(self) -> None:
         """Looks at the whole system, and at ``minions.toml``, without starting anything.
@@ -301,7 +317,7 @@ class System:
             A future that is done when it has come about, here and in the next four. Its result is None, or a `ChangeFailed`. It
             need not be looked at; what it calls back is called on the supervisor's thread, and must be brief.
         """
-        runtime = self._running
+        runtime = self._begun
         if runtime is None:
             over: Future[None] = Future()
             over.set_result(None)
@@ -358,8 +374,35 @@ class System:
         """
         return self._change(commands.Resume, components)
 
-    def _change(self, kind: type[commands.Change], components: tuple[Component | str, ...]) -> Future[None]:
+    def call(self, component: C, *, timeout_s: float | None = 30.0) -> C:
+        """A component as seen from outside of the components, to call its methods: ``system.call(database).insert(row)``.
+
+        Each call runs on the component's own thread, between two messages, as one unit of work, and blocks until it has; it
+        returns what the method returned, or raises what it raised. Any thread but those of components, which declare a `Uses`.
+
+        Args:
+            component: that was added.
+            timeout_s: how long a call may take, in seconds; None: as long as it takes.
+
+        Raises:
+            UsageError: the system does not run, or this component answers no calls.
+        """
         runtime = self._running
+        if runtime is None:
+            raise UsageError(f"{self.name}.call() works while the system runs: inside `with system.started():`")
+        node = self._node_named(component)
+        queue = runtime.plan.nodes[node.name].calls
+        if queue is None:
+            raise UsageError(
+                f"{node.name} answers no calls: calls are answered between messages, and it has a run() of its own, or "
+                "partitions, to which a call cannot be put down"
+            )
+        proxy: Any = Proxy(runtime.outsider, queue, type(node.blueprint), timeout_s)
+        view: C = proxy
+        return view
+
+    def _change(self, kind: type[commands.Change], components: tuple[Component | str, ...]) -> Future[None]:
+        runtime = self._begun
         if runtime is None:
             raise UsageError(f"{self.name} does not run: `system.run()` or `with system.started():` starts it")
         names = tuple(self._node_named(component).name for component in components)
@@ -407,6 +450,12 @@ class System:
         """The run that has begun and not ended."""
         runtime = self._runtime
         return runtime if runtime is not None and runtime.is_alive else None
+
+    @property
+    def _begun(self) -> Runtime | None:
+        """The same, also while it opens its store: what is wished then is dealt with once it runs."""
+        runtime = self._runtime
+        return runtime if runtime is not None and not runtime.is_over else None
 
     def _raise_if_failed(self, runtime: Runtime) -> None:
         if runtime.stopped is not None and runtime.stopped.problems:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from minions.clock import Parkable
 from minions.errors import CannotDecode
+from minions.fence import Fence
 from minions.flow.acks import AckSet
 from minions.flow.lane import Lane
 from minions.model.policy import Retry
@@ -44,11 +45,13 @@ class Reader(Protocol):
         timed: while it sleeps, whether it will wake by itself.
         in_hand: what it has taken and not settled.
         part: which of a channel's queues it takes from.
+        fence: of the life that reads; None before it has begun.
     """
 
     part: int
     parker: Parkable
     asleep: bool
+    fence: Fence | None
     only: Channel | None
     timed: bool
     in_hand: deque[Entry]

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice, zip_longest
 
 from minions.clock import Clock, Parkable
-from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
+from minions.errors import CallFailed, CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
 from minions.fence import Fence, Mode
+from minions.flow.calls import Call, CallQueue, WaitGraph, deadlock
 from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
 from minions.flow.epoch import Epoch, Sealed
 from minions.flow.lane import Lane
@@ -53,6 +54,7 @@ class Journal:
         self.announce_idle = False
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
+        self._graph = WaitGraph()
         self._lanes: dict[Fence, list[tuple[Channel, Lane]]] = {}
         self._epoch = Epoch(1)
         self._sealed: Sealed | None = None  # what is being written
@@ -309,7 +311,9 @@ class Journal:
         most: int = MOST_AT_ONCE,
         timed: bool = False,
     ) -> list[Entry] | None:
-        """Takes what waits for a component; an empty list when it has to sleep, None when it is to end.
+        """Takes what waits for a component; None when it is to end, an empty list when it has to sleep.
+
+        The list is empty too when a call was taken, which is then in `mailbox.call`, to be answered at once.
 
         After an empty list whoever brings something wakes `mailbox.parker`. A component that was asked to stop ends once nothing
         waits for it; one that was asked again ends at once. One that is paused sleeps until somebody lets it go on, and when it
@@ -330,13 +334,13 @@ class Journal:
                 return None
             held = fence.held
             entries = [] if held else mailbox.take_locked(only, most)
-            if entries:
+            if entries or mailbox.call is not None:
                 return entries
             if fence.mode is not Mode.LIVE:
                 return None
             if not held and mailbox.fall_asleep_locked(only, timed):
                 entries = mailbox.take_locked(only, most)
-                if entries:
+                if entries or mailbox.call is not None:
                     mailbox.asleep = False
                     return entries
             announce = self.announce_idle
@@ -356,6 +360,8 @@ class Journal:
                     channel.gather_locked()
                 if channel.queues[mailbox.part]:
                     channel.wake_reader_locked(wakes, mailbox.part)
+            if mailbox.calls is not None and mailbox.calls.waiting:
+                mailbox.calls.wake_reader_locked(wakes)
         for parkable in wakes:
             parkable.unpark()
 
@@ -391,8 +397,14 @@ class Journal:
         with self.turnstile, self.lock:
             return entry[0].attempts.get(entry[1], 0)
 
-    def quiet(self, channels: Iterable[Channel], loops: Iterable[Mailbox] = (), components: Iterable[str] = ()) -> bool:
-        """Whether nothing waits and nothing is in work in these channels, and these readers are asleep.
+    def quiet(
+        self,
+        channels: Iterable[Channel],
+        loops: Iterable[Mailbox] = (),
+        components: Iterable[str] = (),
+        calls: Iterable[CallQueue] = (),
+    ) -> bool:
+        """Whether nothing waits and nothing is in work in these channels, no call either, and these readers are asleep.
 
         Nor may any of `components` have something to do after a commit.
 
@@ -401,6 +413,8 @@ class Journal:
         """
         with self.turnstile, self.lock:
             if not self._owing.keys().isdisjoint(components):
+                return False
+            if any(queue.waiting or queue.in_work for queue in calls):
                 return False
             for channel in channels:
                 held = sum(_held(reader, channel) for reader in channel.readers if reader.asleep and not reader.timed)
@@ -421,6 +435,9 @@ class Journal:
             fence.check_locked()
             if self._owing.get(fence.component) is not mailbox.parker:
                 self._owing.pop(fence.component, None)  # a life that has failed owes until there is another
+            mailbox.fence = fence
+            if mailbox.calls is not None:
+                mailbox.calls.readers.append(mailbox)
             for channel in mailbox.channels:
                 channel.readers.append(mailbox)
                 delayed, channel.delayed = channel.delayed, []
@@ -442,6 +459,7 @@ class Journal:
             for channel in mailbox.channels:
                 if mailbox in channel.readers:
                     channel.readers.remove(mailbox)
+            call = self._leave_calls_locked(mailbox, fence, wakes)
             shared = failed is not None and failed[0].shared
             mailbox.put_down_locked(wakes, failed if shared else None)
             for entry in mailbox.in_hand:  # the other replicas would try it again at once: it waits out the backoff
@@ -453,6 +471,24 @@ class Journal:
             wakes += fence.parkers
         for parkable in wakes:
             parkable.unpark()
+        if call is not None:
+            call.settle()
+
+    def _leave_calls_locked(self, mailbox: Mailbox, fence: Fence, wakes: Wakes) -> Call | None:
+        """Takes a life out of everything that has to do with calls; returns the one that it has not answered."""
+        self._graph.waits.pop(fence, None)
+        for waited in [waited for waited in self._graph.calls if waited.caller is fence]:
+            del self._graph.calls[waited]
+        queue, call = mailbox.calls, mailbox.call
+        if queue is None:
+            return None
+        if mailbox in queue.readers:
+            queue.readers.remove(mailbox)
+        if call is not None:
+            mailbox.call = None
+            ended = f"the life of {fence.component} that was at work on it has ended, and what it had changed and sent never was"
+            self._answer_locked(call, None, CallFailed(f"{call.by}: {call} was not answered: {ended}"), wakes)
+        return call
 
     def advance(self, fence: Fence, mode: Mode, *, drain: bool = True) -> None:
         """Asks a life to stop (or asks again) and wakes its threads.
@@ -502,6 +538,130 @@ class Journal:
     def leave(self, fence: Fence, parker: Parkable) -> None:
         with self.turnstile, self.lock:
             fence.parkers.remove(parker)
+
+    # ------------------------------------------------------------------ calls
+    def call(self, call: Call, fence: Fence | None) -> None:
+        """Has a call wait for the component that it is for. Who stands behind it waits while `waits_for_call` says so.
+
+        Args:
+            fence: of the life that calls; None for a caller from outside.
+
+        Raises:
+            StaleComponent: the fence is cut.
+            StopRequested: the caller was asked to stop a while ago.
+            CallFailed: nobody will ever take it.
+            DeadlockError: it could never be answered.
+        """
+        wakes: Wakes = []
+        with self.turnstile, self.lock:
+            if fence is not None:
+                fence.check_locked()
+                if fence.mode is Mode.ENDING:
+                    raise StopRequested(f"{fence.component} was asked to stop")
+            if call.caller is not None:
+                if circle := self._graph.circle_locked(call.caller, call.queue):
+                    raise deadlock(call, circle)
+                call.queue.put_locked(call, wakes)
+                self._graph.waits[call.caller] = call.queue
+                self._graph.calls[call] = None
+            else:
+                call.queue.put_locked(call, wakes)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def waits_for_call(
+        self, call: Call, fence: Fence | None, deadline_s: float | None, timeout_s: float | None
+    ) -> bool:
+        """Whether the answer to a call is still to be waited for.
+
+        Raises:
+            StaleComponent: the fence is cut.
+            StopRequested: the caller was asked to stop a while ago.
+            CallTimeout: the deadline is past.
+        """
+        with self.turnstile, self.lock:
+            if fence is not None:
+                fence.check_locked()
+            if call.is_done:
+                return False
+            if fence is not None and fence.mode is Mode.ENDING:
+                self._forget_locked(call)
+                call.queue.give_up_locked(call, timeout_s)
+                raise StopRequested(f"{fence.component} was asked to stop")
+            if deadline_s is None or self._clock.monotonic() < deadline_s:
+                return True
+            self._forget_locked(call)
+            raise call.queue.give_up_locked(call, timeout_s)
+
+    def answer(self, mailbox: Mailbox, fence: Fence, result: object, error: BaseException | None) -> None:
+        """Answers the call that a life has taken. Where it has a future, that may call back, on this thread.
+
+        Raises:
+            StaleComponent: the fence is cut; the caller was told when it was.
+        """
+        wakes: Wakes = []
+        with self.turnstile, self.lock:
+            fence.check_locked()
+            call = mailbox.call
+            assert call is not None
+            mailbox.call = None
+            self._answer_locked(call, result, error, wakes)
+        for parkable in wakes:
+            parkable.unpark()
+        call.settle()
+
+    def _answer_locked(self, call: Call, result: object, error: BaseException | None, wakes: Wakes) -> None:
+        call.queue.in_work -= 1
+        self._forget_locked(call)
+        call.answer_locked(result, error, wakes)
+
+    def _forget_locked(self, call: Call) -> None:
+        """Notes that nobody waits for the answer any more."""
+        if self._graph.calls.pop(call, call) is None and call.caller is not None:
+            self._graph.waits.pop(call.caller, None)
+
+    def note_wait(self, fence: Fence, ticket: Ticket | None) -> None:
+        """Notes that a life's own thread waits for room, or no longer does; a call that this keeps from being answered fails.
+
+        Args:
+            ticket: what it waits with; None when it does not wait any more.
+        """
+        wakes: Wakes = []
+        with self.turnstile, self.lock:
+            graph = self._graph
+            if ticket is None or ticket.channel is None:
+                graph.waits.pop(fence, None)
+                return
+            if ticket.granted or not graph.calls:
+                graph.waits[fence] = ticket.channel
+                return
+            circle = graph.circle_locked(fence, ticket.channel)
+            graph.waits[fence] = ticket.channel
+            call = graph.youngest_locked(circle)
+            if call is not None:
+                self._forget_locked(call)
+                if call in call.queue.waiting:
+                    call.queue.waiting.remove(call)
+                call.answer_locked(None, deadlock(call, circle), wakes)
+        for parkable in wakes:
+            parkable.unpark()
+
+    def open_calls(self, queue: CallQueue) -> None:
+        """Says that calls will be taken (again)."""
+        with self.turnstile, self.lock:
+            queue.closed = ""
+
+    def close_calls(self, queue: CallQueue, why: str) -> None:
+        """Fails the calls that wait and those that come, because nobody will take them."""
+        wakes: Wakes = []
+        with self.turnstile, self.lock:
+            failed = queue.close_locked(why, wakes)
+            for call in failed:
+                self._forget_locked(call)
+        for parkable in wakes:
+            parkable.unpark()
+        for call in failed:
+            call.settle()
 
     # ------------------------------------------------------------------ committing
     def commit_ticket(self, parker: Parkable) -> Ticket | None:

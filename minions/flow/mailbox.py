@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from minions.clock import Parkable
+from minions.fence import Fence
+from minions.flow.calls import Call, CallQueue
 from minions.flow.channel import Channel, Entry, Wakes
 
 __all__ = ["MOST_AT_ONCE", "Mailbox"]
@@ -22,14 +24,35 @@ class Mailbox:
         asleep: its thread found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
         timed: while it sleeps, whether it will wake by itself.
         only: while it sleeps, the one channel that it would take from; None for all of them.
+        calls: those for its component, shared with the other replicas; None where nobody may call it.
+        fence: of the life that reads; None until it is attached.
+        call: the call that was taken and is not answered.
         in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
         part: which of a channel's queues it takes from, where the channels have partitions.
     """
 
-    __slots__ = ("_turn", "asleep", "channels", "in_hand", "only", "parker", "part", "timed")
+    __slots__ = (
+        "_messages_first",
+        "_turn",
+        "asleep",
+        "call",
+        "calls",
+        "channels",
+        "fence",
+        "in_hand",
+        "only",
+        "parker",
+        "part",
+        "timed",
+    )
 
-    def __init__(self, channels: tuple[Channel, ...], parker: Parkable, part: int = 0) -> None:
+    def __init__(
+        self, channels: tuple[Channel, ...], parker: Parkable, part: int = 0, calls: CallQueue | None = None
+    ) -> None:
         self.channels = channels
+        self.calls = calls
+        self.call: Call | None = None
+        self.fence: Fence | None = None
         self.part = part
         self.parker = parker
         self.asleep = False
@@ -37,13 +60,19 @@ class Mailbox:
         self.only: Channel | None = None
         self.in_hand: deque[Entry] = deque()
         self._turn = 0
+        self._messages_first = False
 
     def take_locked(self, only: Channel | None = None, most: int = MOST_AT_ONCE) -> list[Entry]:
-        """Takes what waits in one inbox, each inbox in its turn; an empty list when nothing waits.
+        """Takes what waits in one inbox, each inbox in its turn; an empty list when nothing waits, or when a call was taken.
+
+        Calls and messages take turns; a call that was taken is in `call`.
 
         From a channel that is shared it takes one at a time, because what it has in hand cannot be worked on by the others; from
         one that drops too, because what it has in hand cannot be dropped.
         """
+        if self.calls is not None and not self._messages_first and self._take_call_locked():
+            return []
+        self._messages_first = False
         channels = self.channels
         for step in range(len(channels)):
             channel = channels[(self._turn + step) % len(channels)]
@@ -60,7 +89,15 @@ class Mailbox:
             entries = [popleft() for _ in range(count)]
             self.in_hand.extend(entries)
             return entries
+        if self.calls is not None:
+            self._take_call_locked()
         return []
+
+    def _take_call_locked(self) -> bool:
+        assert self.calls is not None
+        self.call = self.calls.take_locked()
+        self._messages_first = self.call is not None
+        return self._messages_first
 
     def fall_asleep_locked(self, only: Channel | None, timed: bool) -> bool:
         """Says that its thread is about to sleep; whether it has to look once more before, because something may have come.
@@ -90,3 +127,5 @@ class Mailbox:
                 [entry for entry in self.in_hand if entry[0] is channel and entry is not but], wakes
             )
         self.in_hand = deque(kept)
+        if self.calls is not None and self.calls.waiting:
+            self.calls.wake_reader_locked(wakes)

@@ -17,6 +17,7 @@ __all__ = [
     "Notify",
     "Quieted",
     "Throw",
+    "Unserved",
     "WakeAt",
     "WatchIdle",
 ]
@@ -65,6 +66,13 @@ class AskToStop(Action):
 @attrs.frozen
 class Throw(Action):
     """Raise an exception in the thread of a life that still does not end, where its component allows that."""
+
+    component: str
+
+
+@attrs.frozen
+class Unserved(Action):
+    """A component has no life any more, and none to come unless somebody asks for one."""
 
     component: str
 

@@ -25,6 +25,7 @@ ENDED = 0
 """The word for: the system has ended. All others are numbers of signals."""
 
 _OURS = (signal.SIGINT, signal.SIGTERM)
+_STACKS = signal.SIGUSR1
 
 _SAME_KEY_PRESS_S = 0.2  # a second signal within this time is the same wish, sent again by a wrapper
 
@@ -56,6 +57,8 @@ class Foreground:
         first_at_s: float | None = None
         while (word := self._next_word()) != ENDED:
             now_s = time.monotonic()
+            if word == _STACKS and word in self._before:
+                _print_stacks()
             if word not in _OURS:
                 continue  # a signal that the program handles itself
             if first_at_s is None:
@@ -91,18 +94,15 @@ class Foreground:
         woken_before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
         self._before = {
             number: signal.signal(number, _nothing)
-            for number in _OURS
+            for number in (*_OURS, _STACKS)
             if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a shell: it is meant so
         }
-        stacks = _dump_stacks_on_request()
         _listening.append(self)
         try:
             yield
         finally:
             try:
                 _listening.remove(self)
-                if stacks:
-                    faulthandler.unregister(signal.SIGUSR1)
                 self._handle_as_before()
             finally:
                 signal.set_wakeup_fd(woken_before)
@@ -136,12 +136,19 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     """What is to be done is done by whoever reads the number; with a handler, the signal does not end the process."""
 
 
-def _dump_stacks_on_request() -> bool:
-    try:
-        faulthandler.register(signal.SIGUSR1, file=sys.__stderr__ or 2, all_threads=True)
-    except (OSError, ValueError, AttributeError):
-        return False  # no standard error to print to
-    return True
+def _print_stacks() -> None:
+    """Prints the stacks of all threads to standard error.
+
+    They are gathered while no other thread runs Python: `faulthandler.register` looks at them in the midst of their work, and now
+    and then brings the process down. They are written when the others run again, because standard error may be a full pipe.
+    """
+    with suppress(OSError, ValueError), os.fdopen(os.memfd_create("stacks"), "rb") as file:  # no standard error
+        faulthandler.dump_traceback(file.fileno(), all_threads=True)
+        file.seek(0)
+        stacks = memoryview(file.read())
+        descriptor = 2 if sys.__stderr__ is None else sys.__stderr__.fileno()
+        while stacks:
+            stacks = stacks[os.write(descriptor, stacks) :]
 
 
 def leave_now(exit_code: int, report: str, flush_timeout_s: float = 1.0) -> NoReturn:

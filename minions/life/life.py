@@ -8,23 +8,37 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from minions.clock import Clock, Parkable
-from minions.errors import CannotDecode, InboxEmpty, InboxFull, StaleComponent, StopRequested, UnitTooLarge, UsageError
+from minions.errors import (
+    CannotDecode,
+    InboxEmpty,
+    InboxFull,
+    Interrupted,
+    StaleComponent,
+    StopRequested,
+    StoreError,
+    UnitTooLarge,
+    UsageError,
+)
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.board import Marks
+from minions.flow.calls import Call as RemoteCall
+from minions.flow.calls import CallQueue
 from minions.flow.channel import Channel, Entry
 from minions.flow.journal import Journal
-from minions.flow.mailbox import Mailbox
+from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.parker import Parker
 from minions.flow.table_reader import TableReader
 from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
+from minions.life.calling import Proxy, RemoteMethod, lazy
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.states import NO_STATES, States
@@ -37,6 +51,8 @@ from minions.model.ports import Outbox, State, Table
 __all__ = ["Life"]
 
 _SETTLE_AT_LEAST_EVERY_S = 0.001
+_MOST_BETWEEN_CALLS = 16
+"""How many messages a component that may be called handles before it looks whether somebody calls."""
 
 
 class Life:
@@ -80,7 +96,9 @@ class Life:
         self.name = fence.component
         self.fence = fence
         self.parker = parker
-        self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name))
+        self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name), plan.calls)
+        self._most = MOST_AT_ONCE if plan.calls is None else _MOST_BETWEEN_CALLS
+        self._timeouts = threading.local()  # `seconds`: what the innermost call_timeout of a thread says
         self.current: Entry | None = None
         self.has_begun = False
         self.has_worked = False
@@ -90,6 +108,7 @@ class Life:
         self.blocked_in = Blocking(self.name)
         self.units = 0  # submitted so far
         self._hook = "on_start"
+        self._called = ""  # the method that is at work because it was called
         self._plan = plan
         self._journal = journal
         self._clock = clock
@@ -138,6 +157,8 @@ class Life:
                 self._handlers[channel] = getattr(self.instance, declaration.handlers[name])
         self._states.restore(mine)
         mine.update(self._tables)
+        for name, (queue, component) in self._plan.uses.items():
+            mine[name] = Proxy(self, queue, component, declaration.uses[name].timeout_s)
         self._whole(self.instance.on_start)
         if self._plan.partitioned:
             self._refuse_strays()
@@ -161,18 +182,47 @@ class Life:
         while True:
             if self.calls.owing:
                 self.calls.call_ready()
-            entries = self._journal.take(self.mailbox, self.fence)
+            entries = self._journal.take(self.mailbox, self.fence, most=self._most)
             if entries is None:
                 return
-            if entries:
+            if self.mailbox.call is not None:
+                self._answer(self.mailbox.call)
+            elif entries:
                 self.handle_all(entries)
-                if self.fence.held:
+                if self.mailbox.in_hand:  # it was broken off; not by what the fence says, which may say otherwise by now
                     self._put_down()
             else:
                 self._wait(self.parker, None, "a message")
 
     def _run(self) -> None:
         self.instance.run()
+
+    def _answer(self, call: RemoteCall) -> None:
+        """Runs a method that was called, as one unit of work, and answers once that is whole. What it raises is the answer."""
+        unit = self.open_unit = Unit(self.name)
+        self._called = call.method
+        result, error = None, None
+        try:
+            result = self._run_called(call)
+            self._submit_changed(unit)
+        except (StaleComponent, StopRequested, Interrupted, StoreError):
+            raise
+        except BaseException as raised:  # noqa: BLE001 - it is the caller's
+            self.drop_unit()
+            self._restore()
+            raised.add_note(f"raised in {call}, life {self.fence.epoch}, called by {call.by}")
+            result, error = None, raised
+        self.open_unit = None
+        self._called = ""
+        self._journal.answer(self.mailbox, self.fence, result, error)
+        if self.calls.owing:
+            self.calls.call_ready()
+
+    def _run_called(self, call: RemoteCall) -> Any:
+        result = getattr(self.instance, call.method)(*call.arguments, **call.keywords)
+        if reason := lazy(result):
+            raise UsageError(f"{call} cannot be called from another component: {reason}")
+        return result
 
     def end(self, *, interrupted: bool = False) -> None:
         """Calls what waits for a commit, and runs `on_stop` as one unit of work.
@@ -213,7 +263,9 @@ class Life:
 
     @property
     def where(self) -> str:
-        """What user code is at work: "on_start", "run", "on_stop" or the name of a handler."""
+        """What user code is at work: "on_start", "run", "on_stop", the name of a handler or of a method that was called."""
+        if self._called:
+            return self._called
         handler = self._handlers.get(self.current[0]) if self.current is not None else None
         return self._hook if handler is None else handler.__name__
 
@@ -221,6 +273,8 @@ class Life:
     def doing(self) -> str:
         """What its thread is at, for people. May be read by any thread, and may then be late."""
         where = self.where
+        if where == self._called:
+            return f"answering {where}"
         return where if where == self._hook else f"handling {where}"
 
     @property
@@ -415,6 +469,56 @@ class Life:
 
     def read_table(self, table: Table[Any, Any]) -> Any:
         raise UsageError(f"{self.name}.{table.name} is a table of a life that is over")
+
+    def call(
+        self,
+        queue: CallQueue,
+        method: str,
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        timeout_s: float | None,
+    ) -> Any:
+        """On any thread."""
+        timeout_s = getattr(self._timeouts, "seconds", timeout_s)
+        deadline_s = self._deadline_s(timeout_s)
+        caller = self.fence if self._is_own_thread() else None
+        with self._parker_of_this_thread() as parker:
+            call = RemoteCall(queue, method, arguments, keywords, self.name, caller=caller, parker=parker)
+            self._journal.call(call, self.fence)
+            while self._journal.waits_for_call(call, self.fence, deadline_s, timeout_s):
+                self._wait(parker, deadline_s, f"{call} to answer")
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    def submit_call(
+        self, queue: CallQueue, method: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Future[Any]:
+        """On any thread."""
+        future: Future[Any] = Future()
+        self._journal.call(RemoteCall(queue, method, arguments, keywords, self.name, future=future), self.fence)
+        return future
+
+    def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]:
+        """On any thread."""
+        if not isinstance(method, RemoteMethod):
+            raise UsageError(
+                f"{self.name}: submit() takes a method of a component that this one uses, such as self.database.insert, "
+                f"not {method!r}"
+            )
+        return method.submit(arguments, keywords)
+
+    @contextmanager
+    def call_timeout(self, seconds: float) -> Iterator[None]:
+        """On any thread."""
+        mine = self._timeouts.__dict__
+        before = dict(mine)
+        mine["seconds"] = seconds
+        try:
+            yield
+        finally:
+            mine.clear()
+            mine |= before
 
     def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]:
         """On any thread."""
@@ -628,12 +732,18 @@ class Life:
         ticket = journal.submit(unit, fence, parker, mailbox)
         while ticket is not None:
             what = "the disk" if ticket.channel is None else f"room in {ticket.channel.name}"
+            noted = self._plan.with_calls and parker is self.parker  # others may wait for its answers
             try:
+                if noted:
+                    journal.note_wait(fence, ticket)
                 while journal.waits(ticket, fence, deadline_s):
                     self._wait(parker, ticket.look_again_s(deadline_s), what)
             except BaseException:
                 journal.withdraw(unit, ticket)
                 raise
+            finally:
+                if noted:
+                    journal.note_wait(fence, None)
             ticket = journal.submit(unit, fence, parker, mailbox)
 
     def _wait_while_held(self, parker: Parkable, deadline_s: float | None) -> None:

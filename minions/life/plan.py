@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 import attrs
 
 from minions.errors import CannotStore
+from minions.flow.calls import CallQueue
 from minions.flow.channel import Channel
 from minions.flow.codec import TypeCodec, codec_of, state_codec_of, verify
 from minions.flow.keys import key_codec_of
 from minions.life.tables import TableCodecs
+from minions.model.component import Component
 from minions.model.partition import Partitioning
 from minions.model.ports import Inbox, State, Table, type_name
 from minions.model.topology import Node, Topology
@@ -33,6 +35,9 @@ class NodePlan:
         message_codecs: how what an outbox sends is stored; None where no durable inbox is fed.
         state_codecs: how each of its states is stored.
         table_codecs: how each of its tables is stored.
+        calls: the calls for it; None where nobody may call it.
+        uses: the calls of each component that it uses, and the component's class.
+        with_calls: whether components of the system call each other.
         configured: arguments of its class in the place of those that the program gave.
     """
 
@@ -42,6 +47,9 @@ class NodePlan:
     message_codecs: dict[str, TypeCodec[Any] | None]
     state_codecs: dict[str, TypeCodec[Any]]
     table_codecs: dict[str, TableCodecs] = attrs.Factory(dict)
+    calls: CallQueue | None = None
+    uses: dict[str, tuple[CallQueue, type[Component]]] = attrs.Factory(dict)
+    with_calls: bool = False
     configured: Mapping[str, Any] = attrs.Factory(dict)
 
     @property
@@ -96,6 +104,8 @@ class Plan:
             for inbox in node.declaration.inboxes.values():
                 name = f"{node.name}.{inbox.name}"
                 channels[name] = _channel(name, len(channels), node, inbox, run_id, problems)
+        queues = {node.name: CallQueue(node.name) for node in topology.nodes if node.answers_calls}
+        with_calls = any(node.declaration.uses for node in topology.nodes)
         nodes = {}
         for node in topology.nodes:
             feeds = {
@@ -112,6 +122,14 @@ class Plan:
                 state_codecs={name: codec for name, codec in states.items() if codec is not None},
                 table_codecs={name: codecs for name, codecs in tables.items() if codecs is not None},
                 configured=configured.get(node.name, {}),
+                calls=queues.get(node.name),
+                with_calls=with_calls,
+                uses={
+                    uses.name: (queues[used.name], type(used.blueprint))
+                    for uses in node.declaration.uses.values()
+                    for used in topology.used_by(node, uses)
+                    if used.name in queues
+                },
             )
         return cls(nodes, channels, run_id), problems
 

@@ -43,11 +43,13 @@ from minions.life.actions import (
     Notify,
     Quieted,
     Throw,
+    Unserved,
     WatchIdle,
 )
 from minions.life.dead_letters import DeadLetters
 from minions.life.ladder import Ladder
 from minions.life.life import Life
+from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
 from minions.life.plan import NodePlan, Plan
 from minions.life.sheltered import ShelteredLife
@@ -116,6 +118,7 @@ class Runtime:
         self.name = name
         self.plan = plan
         self.journal = Journal(clock, durable=plan.durable)
+        self.outsider = Outsider(name, self.journal, clock)
         self.dead_letters = DeadLetters(options.folder, plan.channels, self.journal, clock)
         self._options = options
         self._clock = clock
@@ -180,8 +183,9 @@ class Runtime:
         try:
             if self.plan.durable:
                 self._open()
-        except BaseException:
+        except BaseException as error:
             self._observer.close(_LAST_WORDS_TIMEOUT_S)
+            self._refuse(error)
             raise
         self.journal.on_idle = lambda: self.post(commands.Idle())
         self._started = True
@@ -201,7 +205,7 @@ class Runtime:
             try:
                 self.start(when_ended)
             except BaseException as error:  # noqa: BLE001 - reported: whoever waits for the end raises it
-                self.refusal = error
+                self._refuse(error)
                 when_ended()
 
         threading.Thread(target=begin, name=f"{self.name}/opening", daemon=True).start()
@@ -227,6 +231,8 @@ class Runtime:
         number = next(self._promise_numbers)
         self._promises[number] = future
         self.post(kind(components, by, number))
+        if self.is_over:
+            self._tell_that_all_is_over()
         return future
 
     def status(self) -> tuple[ComponentStatus, ...]:
@@ -239,7 +245,10 @@ class Runtime:
             found.extend(status.at(now_s) for status in self._supervisor.supervision.statuses.values())
             answered.set()
 
-        self.post(commands.Reached(look))
+        if self._supervisor.is_current:  # called back by a future
+            look()
+        else:
+            self.post(commands.Reached(look))
         answered.wait()
         return tuple(found)
 
@@ -252,7 +261,7 @@ class Runtime:
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
         self._waiting_for_end.append(future)
-        if self._ended.is_set():
+        if self.is_over:
             self._tell_that_all_is_over()
         return future
 
@@ -271,6 +280,11 @@ class Runtime:
     def is_alive(self) -> bool:
         """Whether it has begun and not ended."""
         return self._started and not self._ended.is_set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or could not be started; before its start it is not, and what it is told then is kept."""
+        return self._ended.is_set() or self.refusal is not None
 
     def wait_until_up(self) -> bool:
         """Blocks until every component has started, or all is over; False in the latter case."""
@@ -404,17 +418,27 @@ class Runtime:
                 self.journal.hold(self._threads[component].life.fence, held)
             case AskToStop() | Throw() | Abandon():
                 self._end_life(action)
+            case Unserved(component):
+                self._close_calls(component)
             case Keep(promise, broken):
                 self._keep(promise, broken)
             case WatchIdle():
-                self.journal.watch_idle(True)
-                self.post(commands.Idle())
+                self._watch_idle()
             case Notify(event):
                 self._notify(event)
             case Quieted(quiet):
                 (self._quiet.set if quiet else self._quiet.clear)()
             case End(reason, survivors, problems):
                 self._finish(reason, survivors, problems)
+
+    def _watch_idle(self) -> None:
+        self.journal.watch_idle(True)
+        self.post(commands.Idle())
+
+    def _close_calls(self, component: str) -> None:
+        queue = self.plan.nodes[component].calls
+        if queue is not None:
+            self.journal.close_calls(queue, f"{component} has ended")
 
     def _notify(self, event: events.Event) -> None:
         self._observer.post(event)
@@ -430,6 +454,8 @@ class Runtime:
         plan = self.plan.nodes[component.partition("#")[0]]
         fence = Fence(component, epoch)
         self.journal.hold(fence, held)
+        if plan.calls is not None:
+            self.journal.open_calls(plan.calls)
         life = (ShelteredLife if plan.node.async_exception else Life)(
             plan,
             fence,
@@ -449,11 +475,19 @@ class Runtime:
             self.post(commands.Failed(component, epoch, "on_start", describe(error), ""))
 
     def _keep(self, promise: int, broken: str) -> None:
-        future = self._promises.pop(promise)
-        if broken:
-            future.set_exception(ChangeFailed(f"{self.name}: {broken}"))
-        else:
-            future.set_result(None)
+        future = self._promises.pop(promise, None)
+        if future is not None:  # otherwise another thread was faster, because all is over
+            self._settle(future, ChangeFailed(f"{self.name}: {broken}") if broken else None)
+
+    def _settle(self, future: Future[None], error: ChangeFailed | None = None) -> None:
+        """Answers a future; what that calls back may raise whatever it likes."""
+        try:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+        except BaseException as raised:  # noqa: BLE001 - reported: it is no reason for the supervisor to fail
+            self._report_defect(raised)
 
     def _end_life(self, action: AskToStop | Throw | Abandon) -> None:
         match action:
@@ -518,10 +552,19 @@ class Runtime:
         self._tell_that_all_is_over()
         self._when_ended()
 
+    def _refuse(self, error: BaseException) -> None:
+        """Notes why it could not be started, and answers whoever wished something of it."""
+        self.refusal = error
+        self._tell_that_all_is_over()
+
     def _tell_that_all_is_over(self) -> None:
+        """Answers whoever waits for something; on any thread."""
+        why = "the system has ended" if self.refusal is None else f"the system has not started: {self.refusal}"
+        for promise in list(self._promises):
+            self._keep(promise, why)
         while self._waiting_for_end:
             with suppress(IndexError):  # another thread was faster
-                self._waiting_for_end.popleft().set_result(None)
+                self._settle(self._waiting_for_end.popleft())
 
     def _end_without_order(self, error: BaseException) -> None:
         """Ends everything although the supervisor has failed: nobody may act any more, and what was whole is committed."""
@@ -550,7 +593,8 @@ class Runtime:
         loops = [name for name in components if self.plan.nodes[name.partition("#")[0]].node.declaration.has_run]
         lives = [self._threads[name].life for name in loops if name in self._threads] if idle else []
         mailboxes = [life.mailbox for life in lives if not life.fence.held]
-        return self.journal.quiet(channels, mailboxes, components)
+        calls = [plan.calls for plan in plans.values() if plan.calls is not None]
+        return self.journal.quiet(channels, mailboxes, components, calls)
 
     def _commit_trouble(self, attempt: int, error: StoreError, given_up: bool) -> None:
         """On the writer's thread."""

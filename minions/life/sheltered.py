@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from minions.flow.calls import Call as RemoteCall
+from minions.flow.calls import CallQueue
 from minions.flow.channel import Channel
 from minions.life.injection import Injection
 from minions.life.life import Life
@@ -41,6 +44,10 @@ class ShelteredLife(Life):
         handle.__name__ = handler.__name__
         return handle
 
+    def _run_called(self, call: RemoteCall) -> Any:
+        with self.injection.window():
+            return super()._run_called(call)
+
     def _run(self) -> None:
         with self.injection.window():
             super()._run()
@@ -52,6 +59,23 @@ class ShelteredLife(Life):
     def sleep(self, seconds: float) -> None:
         with self._shelter():
             super().sleep(seconds)
+
+    def call(
+        self,
+        queue: CallQueue,
+        method: str,
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        timeout_s: float | None,
+    ) -> Any:
+        with self._shelter():
+            return super().call(queue, method, arguments, keywords, timeout_s)
+
+    def submit_call(
+        self, queue: CallQueue, method: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Future[Any]:
+        with self._shelter():
+            return super().submit_call(queue, method, arguments, keywords)
 
     def commit(self, timeout_s: float | None) -> None:
         with self._shelter():

@@ -23,6 +23,7 @@ from minions.life.actions import (
     Notify,
     Quieted,
     Throw,
+    Unserved,
     WakeAt,
     WatchIdle,
 )
@@ -72,7 +73,7 @@ class Supervision:
         self.stopping: str | None = None
         self.quiet = False
         self._topology = topology
-        self._stages = stages_of(topology.start_order(), topology.producers)
+        self._stages = stages_of(topology.start_order(), topology.above)
         self._lives_of: dict[str, list[Status]] = defaultdict(list)  # by the name of the component
         for stage in self._stages:
             for status in stage.members:
@@ -95,6 +96,7 @@ class Supervision:
         self._rounds: list[Round] = []
         self._changed: list[Round] = []  # those of which a member has moved since they were looked at
         self._promises: list[Promise] = []
+        self._unserved: list[str] = []  # components of which the last life has ended, to be told
         self._zombies: set[tuple[str, int]] = set()
         self._stop_began_s = 0.0
         self._watching = False
@@ -182,6 +184,8 @@ class Supervision:
     def _count(self, status: Status, step: int) -> None:
         """Counts a component that has ended, or is to begin again."""
         self._alive += step
+        if step < 0 and all(life.phase.has_ended for life in self._lives_of[status.node.name]):
+            self._unserved.append(status.node.name)
         for below in status.stage.below:
             below.alive_above += step
             if not below.alive_above and self.stopping is not None:
@@ -249,10 +253,7 @@ class Supervision:
         restart = status.node.restart
         delay_s: float | None = failure.retry_delay_s
         if not failure.attempt:
-            status.failed_at = (*restart.recent(status.failed_at, now_s), now_s)
-            if restart.was_healthy(status.up_since, now_s):
-                status.anew_at = now_s
-            delay_s = restart.verdict(status.failed_at, now_s, self._chance(), anew_at=status.anew_at).delay_s
+            delay_s = self._delay_s(status, now_s)
         elif self.stopping is not None:
             delay_s = 0.0
         at_end = (failure.where == "on_stop" or failure.at_end) and not status.returning
@@ -288,6 +289,14 @@ class Supervision:
             self._isolate(status)
         elif gave_up or failure.stop_system:
             self._begin_stop("failed", now_s)
+
+    def _delay_s(self, status: Status, now_s: float) -> float | None:
+        """The wait after one more failure of a component; None to give up."""
+        restart = status.node.restart
+        status.failed_at = (*restart.recent(status.failed_at, now_s), now_s)
+        if restart.was_healthy(status.up_since, now_s):
+            status.anew_at = now_s
+        return restart.verdict(status.failed_at, now_s, self._chance(), anew_at=status.anew_at).delay_s
 
     def _may_come_back(self, status: Status, failure: commands.Failed, now_s: float) -> bool:
         """Whether a component that has failed gets another life.
@@ -502,6 +511,10 @@ class Supervision:
                 yield WatchIdle()
             yield from self._deal_with_due(now_s)
             yield from self._stop_ready(now_s)
+        for component in self._unserved:
+            if all(life.phase.has_ended for life in self._lives_of[component]):
+                yield Unserved(component)
+        self._unserved.clear()
         yield from self._answer_promises()
         if self.stopping is not None and not self._alive:
             self._ended = True

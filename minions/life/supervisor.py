@@ -54,6 +54,11 @@ class Supervisor:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is on the supervisor's thread, where nothing may wait for it."""
+        return threading.current_thread() is self._thread
+
     def post(self, command: Command) -> None:
         """Hands a command over. Returns at once; safe to call from any thread, and from a signal handler."""
         if isinstance(command, Idle):

@@ -7,9 +7,10 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, dataclass_transform
 
 import attrs
 
@@ -20,6 +21,8 @@ from minions.model.ports import State, Table
 __all__ = ["Blueprint", "Component", "Context", "copy_of", "not_copyable"]
 
 C = TypeVar("C", bound="Component")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Context(Protocol):
@@ -32,6 +35,8 @@ class Context(Protocol):
     @property
     def message_id(self) -> str: ...
     def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]: ...
+    def call_timeout(self, seconds: float) -> AbstractContextManager[None]: ...
+    def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]: ...
     def sleep(self, seconds: float) -> None: ...
     def unit(self) -> AbstractContextManager[None]: ...
     def commit(self, timeout_s: float | None) -> None: ...
@@ -89,6 +94,12 @@ class Blueprint:
 
     def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]:
         self._refuse("blocking()")
+
+    def call_timeout(self, seconds: float) -> AbstractContextManager[None]:
+        self._refuse("call_timeout()")
+
+    def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]:
+        self._refuse("submit()")
 
     def sleep(self, seconds: float) -> None:
         self._refuse("sleep()")
@@ -200,6 +211,30 @@ class Component:
         """
         blocking: AbstractContextManager[None] = self._minions.blocking(resource, wake)
         return blocking
+
+    def call_timeout(self, seconds: float) -> AbstractContextManager[None]:
+        """Gives each call inside ``with self.call_timeout(2.0):`` so many seconds, instead of what `Uses` says.
+
+        For the calls of the thread that enters it; the innermost counts.
+        """
+        timeout: AbstractContextManager[None] = self._minions.call_timeout(seconds)
+        return timeout
+
+    def submit(self, method: Callable[P, R], /, *arguments: P.args, **keywords: P.kwargs) -> Future[R]:
+        """Has a method of another component run, as ``self.submit(self.database.insert, row)``, and does not wait for it.
+
+        It runs on that component's thread, whatever becomes of the unit of work that is open here. On any thread of this one.
+
+        Returns:
+            A future of what it returns or raises. What the future calls back is called on the other component's thread, and must
+            be brief. To wait for it is not seen as a call: it has no time of its own, and a deadlock is not found.
+
+        Raises:
+            UsageError: it is no method of a component that this one uses.
+            CallFailed: that component is down for good, or too many submitted calls wait for it.
+        """
+        future: Future[R] = self._minions.submit(method, arguments, keywords)
+        return future
 
     def sleep(self, seconds: float) -> None:
         """Waits; the one wait during which (or before which) the component is asked to stop ends early.

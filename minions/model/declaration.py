@@ -10,16 +10,26 @@ from typing import Any
 import attrs
 
 from minions.errors import DeclarationError
-from minions.model.ports import OVERFLOWS, Inbox, Outbox, Port, State, Table, type_name
+from minions.model.ports import OVERFLOWS, Inbox, Outbox, Port, State, Table, Uses, type_name
 
 __all__ = ["FRAMEWORK_NAMES", "HOOKS", "Declaration", "declare"]
 
 HOOKS = ("on_start", "run", "on_stop", "on_interrupt")
 """The methods that a component may define; each takes no argument but self."""
 
-FRAMEWORK_NAMES = ("after_commit", "blocking", "commit", "log", "message_id", "running", "sleep", "submit", "unit")
-"""The names that belong to the runtime on every component: a class that defines one of them is refused. `submit` is kept free
-for what is to come, so that a class written today is not refused tomorrow."""
+FRAMEWORK_NAMES = (
+    "after_commit",
+    "blocking",
+    "call_timeout",
+    "commit",
+    "log",
+    "message_id",
+    "running",
+    "sleep",
+    "submit",
+    "unit",
+)
+"""The names that belong to the runtime on every component: a class that defines one of them is refused."""
 
 _CLASS_VARIABLES = ("ClassVar", "typing.ClassVar", "t.ClassVar", "typing_extensions.ClassVar")
 """How the annotations begin that make no configuration, for attrs as for us."""
@@ -33,7 +43,7 @@ class Declaration:
 
     Attributes:
         class_name: the class's qualified name.
-        inboxes, outboxes, states, tables: the ports by name, in the order of their declaration.
+        inboxes, outboxes, states, tables, uses: the ports by name, in the order of their declaration.
         handlers: for each inbox that has one, the name of its handler.
         has_run: whether the class has a loop of its own.
     """
@@ -43,6 +53,7 @@ class Declaration:
     outboxes: dict[str, Outbox[Any]] = attrs.Factory(dict)
     states: dict[str, State[Any]] = attrs.Factory(dict)
     tables: dict[str, Table[Any, Any]] = attrs.Factory(dict)
+    uses: dict[str, Uses[Any]] = attrs.Factory(dict)
     handlers: dict[str, str] = attrs.Factory(dict)
     has_run: bool = False
 
@@ -83,6 +94,7 @@ def declare(cls: type, root: type) -> Declaration:
         outboxes={name: port for name, port in ports.items() if isinstance(port, Outbox)},
         states={name: port for name, port in ports.items() if isinstance(port, State)},
         tables={name: port for name, port in ports.items() if isinstance(port, Table)},
+        uses={name: port for name, port in ports.items() if isinstance(port, Uses)},
         handlers=handlers,
         has_run=has_run,
     )
@@ -156,6 +168,8 @@ def _port_problems(cls: type, ports: dict[str, Port[Any]]) -> Iterator[str]:
                 yield f"{port.name}: capacity={port.capacity!r} must be a whole number from 1 up"
             if port.overflow not in OVERFLOWS:
                 yield f"{port.name}: overflow={port.overflow!r} must be one of {', '.join(OVERFLOWS)}"
+        if isinstance(port, Uses) and not port.timeout_s > 0:
+            yield f"{port.name}: timeout_s={port.timeout_s!r} must be above 0 (seconds)"
         if isinstance(port, (State, Table)) and (type(port.version) is not int or port.version < 1):
             yield f"{port.name}: version={port.version!r} must be a whole number from 1 up"
 

@@ -18,7 +18,7 @@ from minions.model.policy import Retry
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "Table", "classes_of", "type_name"]
+__all__ = ["OVERFLOWS", "Inbox", "Outbox", "Overflow", "Port", "State", "Table", "Uses", "classes_of", "type_name"]
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -224,6 +224,41 @@ class State(Port[T]):
 
         def __get__(self, instance, owner):
             return self if instance is None else instance._minions.read_state(self)
+
+
+class Uses(Port[T]):
+    """Another component, whose public methods this one may call: each call runs on that component's own thread.
+
+    Inside a running component the attribute stands for the other one: ``self.database.insert(row)`` waits until the method has
+    run there, between two messages, as one unit of work, and returns what it returned, or raises what it raised. Arguments and
+    results are handed over as they are. While the other one restarts the call waits, within its time.
+
+    The unit of the call is whole before the call returns, whatever becomes of the caller's own unit.
+
+    Args:
+        type: the class of the other component (or a base of it).
+        timeout_s: how long a call may take, in seconds, if the caller does not say otherwise (`Component.call_timeout`).
+    """
+
+    def __init__(self, type: type[T], *, timeout_s: float = 30.0) -> None:  # noqa: A002
+        super().__init__(type)
+        self.timeout_s = timeout_s
+
+    if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+    else:
+
+        def __get__(self, instance, owner):
+            return self if instance is None else self._of(instance)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise UsageError(
+            f"{self}.{name} works inside a running component only; from outside: system.call(component).{name}(...)"
+        )
 
 
 class Table(Port[T], MutableMapping[K, T], Generic[K, T]):

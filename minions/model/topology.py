@@ -5,6 +5,7 @@ Plain values and pure functions; nothing here knows threads, channels or the sto
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -15,7 +16,7 @@ from minions.model.component import Component, not_copyable
 from minions.model.declaration import Declaration
 from minions.model.partition import PARTITIONS, PartitionBy
 from minions.model.policy import OnStall, Restart, Strategy
-from minions.model.ports import Inbox, Outbox, classes_of, type_name
+from minions.model.ports import Inbox, Outbox, Uses, classes_of, type_name
 
 __all__ = ["Group", "Link", "Node", "Topology", "default_name"]
 
@@ -59,6 +60,11 @@ class Node:
     def is_source(self) -> bool:
         return self.declaration.is_source
 
+    @property
+    def answers_calls(self) -> bool:
+        """Whether others may call its methods: its thread has to come round between messages, and its state to be one."""
+        return not self.declaration.has_run and self.partition_by is None
+
     def lives(self) -> tuple[str, ...]:
         """The names of its threads: one a replica."""
         if self.replicas == 1:
@@ -94,6 +100,7 @@ class Topology:
         self.nodes: list[Node] = []
         self.links: list[Link] = []
         self.groups: list[Group] = []
+        self.chosen: list[tuple[Uses[Any], Component]] = []  # which component a `Uses` stands for, where it was said
         self._node_of: dict[int, Node] = {}  # by the id of its blueprint
         self._position: dict[int, int] = {}  # in the order of addition, by the id of the node
         self._links_of: dict[tuple[int, str], list[Link]] = {}  # by the id of the outbox's blueprint and its name
@@ -104,6 +111,7 @@ class Topology:
         self._position[id(node)] = len(self.nodes)
         self._node_of[id(node.blueprint)] = node
         self.nodes.append(node)
+        self._forget_users()
 
     def connect(self, link: Link) -> None:
         """Adds a connection, as it was asked for."""
@@ -114,6 +122,50 @@ class Topology:
     def node_of(self, blueprint: object) -> Node | None:
         """The node that was made from this very object."""
         return self._node_of.get(id(blueprint))
+
+    def used_by(self, node: Node, uses: Uses[Any]) -> list[Node]:
+        """The components that a `Uses` may stand for: one, where the graph is sound."""
+        for asked, component in self.chosen:
+            if asked.blueprint is node.blueprint and asked.name == uses.name:
+                chosen = self.node_of(component)
+                return [] if chosen is None else [chosen]
+        return [other for other in self.nodes if isinstance(other.blueprint, uses.type)]
+
+    def below(self, node: Node) -> list[Node]:
+        """The components that one sends to or uses, each once, in the order of their addition."""
+        found = {id(consumer): consumer for consumer in self.consumers(node)}
+        for uses in node.declaration.uses.values():
+            found |= {id(used): used for used in self.used_by(node, uses)}
+        return sorted(found.values(), key=self._place)
+
+    def above(self, node: Node) -> list[Node]:
+        """The components that send to one or use it, each once, in the order of their addition."""
+        found = {id(producer): producer for producer in self.producers(node)}
+        found |= {id(user): user for user in self._users.get(id(node), ())}
+        return sorted(found.values(), key=self._place)
+
+    @functools.cached_property
+    def _users(self) -> dict[int, list[Node]]:
+        """For each component that is used, those that use it. Asked for once the system is declared."""
+        users: dict[int, list[Node]] = {}
+        for node in self.nodes:
+            for uses in node.declaration.uses.values():
+                for used in self.used_by(node, uses):
+                    users.setdefault(id(used), []).append(node)
+        return users
+
+    def choose(self, uses: Uses[Any], component: Component) -> None:
+        """Says which component a `Uses` stands for, as it was asked for; what was said before counts no longer."""
+        self.chosen = [
+            (asked, other)
+            for asked, other in self.chosen
+            if asked.blueprint is not uses.blueprint or asked.name != uses.name
+        ]
+        self.chosen.append((uses, component))
+        self._forget_users()
+
+    def _forget_users(self) -> None:
+        self.__dict__.pop("_users", None)
 
     def restarted_with(self, node: Node) -> list[Node]:
         """The components that are restarted when one is, itself among them, as its group and `Restart.with_dependents` say."""
@@ -135,14 +187,14 @@ class Topology:
                 yield from (member for member in members[first:] if member is not None)
 
     def dependents(self, node: Node) -> list[Node]:
-        """The components that send to one, directly or through others, each once; never itself."""
+        """The components that send to one or use it, directly or through others, each once; never itself."""
         found: dict[int, Node] = {}
         ahead = [node]
         while ahead:
-            for producer in self.producers(ahead.pop()):
-                if producer is not node and id(producer) not in found:
-                    found[id(producer)] = producer
-                    ahead.append(producer)
+            for above in self.above(ahead.pop()):
+                if above is not node and id(above) not in found:
+                    found[id(above)] = above
+                    ahead.append(above)
         return sorted(found.values(), key=self._place)
 
     def fed_by(self, node: Node, outbox: str) -> list[tuple[Node, str]]:
@@ -168,11 +220,11 @@ class Topology:
 
     # ------------------------------------------------------------------ order
     def start_order(self) -> list[list[Node]]:
-        """Groups of components, consumers before producers; a group of several is a cycle, which has no order.
+        """Groups of components, consumers before producers and what is used before its users; several in one are a cycle.
 
         The reverse is the order in which they stop.
         """
-        return list(_components({id(node): [id(c) for c in self.consumers(node)] for node in self.nodes}, self.nodes))
+        return list(_components({id(node): [id(c) for c in self.below(node)] for node in self.nodes}, self.nodes))
 
     def flow_order(self) -> list[Node]:
         """All components, each before those whose inboxes can make it wait."""
@@ -194,7 +246,13 @@ class Topology:
     # ------------------------------------------------------------------ problems
     def problems(self) -> list[str]:
         """Everything that keeps this graph from running, each with component, port and remedy."""
-        return [*self._node_problems(), *self._group_problems(), *self._link_problems(), *self._cycle_problems()]
+        return [
+            *self._node_problems(),
+            *self._group_problems(),
+            *self._use_problems(),
+            *self._link_problems(),
+            *self._cycle_problems(),
+        ]
 
     def _node_problems(self) -> Iterator[str]:
         if not self.nodes:
@@ -256,6 +314,57 @@ class Topology:
                     yield f"{node.name} is in group {group.name!r} {where}: a component belongs to one group, once"
                 else:
                     group_of[id(node)] = group.name
+
+    def _use_problems(self) -> Iterator[str]:
+        for asked, component in self.chosen:
+            owner, chosen = self.node_of(asked.blueprint), self.node_of(component)
+            if owner is None or chosen is None:
+                yield f"use({asked}, {component!r}): both must have been added to this system: use what system.add(...) returned"
+            elif not isinstance(component, asked.type):
+                yield f"use({owner.name}.{asked.name}, {chosen.name}): it uses {type_name(asked.type)}, and {chosen.name} is none"
+        sound = True
+        for node in self.nodes:
+            for uses in node.declaration.uses.values():
+                for problem in self._problems_of_use(node, uses):
+                    sound = False
+                    yield problem
+        if sound:
+            edges = {
+                id(node): [id(self.used_by(node, uses)[0]) for uses in node.declaration.uses.values()]
+                for node in self.nodes
+            }
+            by_id = {id(node): node for node in self.nodes}
+            for group in _components(edges, self.nodes):
+                if len(group) > 1:
+                    way = " uses ".join(by_id[number].name for number in _way_round(id(group[0]), edges))
+                    yield (
+                        f"{way}: what is used starts before its users, so none of them could start, and calls could only wait "
+                        "for each other: let one of them send messages instead"
+                    )
+
+    def _problems_of_use(self, node: Node, uses: Uses[Any]) -> Iterator[str]:
+        where, kind = f"{node.name}.{uses.name}", type_name(uses.type)
+        if not (isinstance(uses.type, type) and issubclass(uses.type, Component)):
+            yield f"{where} = Uses({kind}): only components can be used"
+            return
+        found = self.used_by(node, uses)
+        if not found:
+            yield f"{where} uses {kind}, and there is none: system.add({kind}(...))"
+        elif len(found) > 1:
+            names = ", ".join(other.name for other in found)
+            yield f"{where} uses {kind}, and there are {len(found)} ({names}): say which, system.use({where}, ...)"
+        elif found[0] is node:
+            yield f"{where} uses {node.name} itself, which would wait for itself: call the method directly"
+        elif found[0].declaration.has_run:
+            yield (
+                f"{where} uses {found[0].name}, which has a run() of its own and answers no calls: calls are answered between "
+                "messages, write handlers instead"
+            )
+        elif found[0].partition_by is not None:
+            yield (
+                f"{where} uses {found[0].name}, whose state belongs to partitions, and a call has no key: send it messages "
+                "instead"
+            )
 
     def _link_problems(self) -> Iterator[str]:
         connected: dict[int, set[str]] = {id(node): set() for node in self.nodes}

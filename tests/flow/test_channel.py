@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minions.clock import Parkable
+from minions.fence import Fence
 from minions.flow.acks import AckSet
 from minions.flow.channel import UNREAD, Channel, Entry, Ticket, Wakes
 from minions.flow.codec import codec_of
@@ -35,6 +36,7 @@ class Reader:
         self.asleep = True
         self.timed = False
         self.in_hand: deque[Entry] = deque()
+        self.fence: Fence | None = None
         self.only = only
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from minions import Component, Inbox, Outbox, Restart, events
 from minions.life import commands
-from minions.life.actions import Action, End, Keep, Notify, WakeAt
+from minions.life.actions import Action, End, Keep, Notify, Unserved, WakeAt
 from minions.life.commands import Begin, Command, Due, Failed, Started, Stopped
 from minions.life.lifecycle import Phase
 from minions.life.status import Deadlines, Status
@@ -57,6 +57,7 @@ class Bench:
     Attributes:
         busy: the components for which something waits.
         awake: the components with a loop of their own that do not wait.
+        unserved: the components that nobody serves any more, in the order in which that was told.
         answers: what has become of each promise: empty where it was kept, otherwise why not.
         problems: what was found wrong at the end, or None while it has not come.
     """
@@ -91,6 +92,7 @@ class Bench:
         self.awake: set[str] = set()
         self.wake_at_s: float | None = None
         self.ended = False
+        self.unserved: list[str] = []
         self.problems: tuple[str, ...] | None = None
         self.answers: dict[int, str] = {}
         self._promises = itertools.count(1)
@@ -116,6 +118,8 @@ class Bench:
                 match action:
                     case WakeAt(at_s):
                         self.wake_at_s = at_s
+                    case Unserved(component):
+                        self.unserved.append(component)
                     case Keep(promise, broken):
                         assert promise not in self.answers, "a promise is answered once"
                         self.answers[promise] = broken
@@ -156,7 +160,7 @@ class Bench:
 
     # ------------------------------------------------------------------ what is wished; each returns what follows
     def wish(self, kind: type[commands.Change], *names: str, by: str = "operator") -> list[Action]:
-        """Wishes something of some components, or of all without any; its answer will be in `answer`."""
+        """Wishes something of some components, or of all without any; its answer will be in `answers`."""
         self.promise = next(self._promises)
         return self.tell(kind(names or None, by, self.promise))
 
@@ -175,8 +179,7 @@ class Bench:
     def resume(self, *names: str, by: str = "operator") -> list[Action]:
         return self.wish(commands.Resume, *names, by=by)
 
-    @property
-    def answer(self) -> str | None:
+    def answered(self) -> str | None:
         """What has become of the last wish: None where that is open."""
         return self.answers.get(self.promise)
 

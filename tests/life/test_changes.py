@@ -33,9 +33,9 @@ def test_a_component_is_stopped_without_draining_and_stays_down() -> None:
     bench = up()
 
     assert bench.halt("worker1") == asks("worker1")
-    assert bench.answer is None
+    assert bench.answered() is None
     assert told(bench.stop_of("worker1")) == [events.ComponentStopped("worker1", 1)]
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.pass_s(1_000.0) == []
     assert bench.phases() == {"worker2": Phase.RUNNING, "worker1": Phase.STOPPED, "source": Phase.RUNNING}
 
@@ -46,9 +46,9 @@ def test_producers_are_stopped_before_consumers() -> None:
     assert bench.halt("worker2", "worker1", "source") == asks("source")
     assert doings(bench.stop_of("source")) == asks("worker1")
     assert doings(bench.stop_of("worker1")) == asks("worker2")
-    assert bench.answer is None
+    assert bench.answered() is None
     bench.stop_of("worker2")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_components_of_one_level_are_stopped_at_once() -> None:
@@ -72,7 +72,7 @@ def test_a_component_that_starts_is_asked_at_once() -> None:
     assert bench.halt("worker2") == [*asks("worker2"), Launch("worker1", 1)], "nobody waits for what nobody wants"
     assert bench.start_of("worker2") == [], "it had not heard of it yet"
     assert doings(bench.stop_of("worker2")) == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_what_waits_to_start_never_does() -> None:
@@ -80,7 +80,7 @@ def test_what_waits_to_start_never_does() -> None:
     bench.tell(Begin())
 
     assert bench.halt("source", "worker1") == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert doings(bench.start_of("worker2")) == []
 
 
@@ -89,7 +89,7 @@ def test_what_waits_for_its_next_life_gets_none() -> None:
     bench.fail("source")
 
     assert bench.halt("source") == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.pass_s(1_000.0) == []
     assert bench.phases()["source"] is Phase.STOPPED
 
@@ -103,7 +103,7 @@ def test_a_second_wish_to_stop_changes_nothing() -> None:
     bench.stop_of("source")
     assert bench.answers == {first: "", bench.promise: ""}
     assert bench.halt("source") == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_component_that_lingers_is_asked_again_thrown_at_and_abandoned() -> None:
@@ -113,7 +113,7 @@ def test_a_component_that_lingers_is_asked_again_thrown_at_and_abandoned() -> No
     assert bench.pass_s(DEADLINES.ask_again_s) == [AskToStop("source", again=True)]
     assert bench.pass_s(DEADLINES.throw_s - DEADLINES.ask_again_s) == [Throw("source")]
     assert bench.pass_s(DEADLINES.abandon_s - DEADLINES.throw_s) == [Abandon("source", 1)]
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.supervision.zombies == 1
     bench.tell(commands.ZombieEnded("source", 1))
     assert bench.supervision.zombies == 0
@@ -126,7 +126,7 @@ def test_a_component_that_fails_while_it_is_stopped_stays_down_and_escalates_not
 
         assert doings(bench.fail("source", where)) == asks("worker1")
         assert bench.stop_of("worker1")
-        assert bench.answer == ""
+        assert bench.answered() == ""
 
 
 def test_a_component_that_fails_for_the_last_time_before_its_turn_to_stop_escalates_nothing() -> None:
@@ -139,7 +139,7 @@ def test_a_component_that_fails_for_the_last_time_before_its_turn_to_stop_escala
     assert failed.restart_in_s is None
     assert bench.phases()["worker1"] is Phase.STOPPED
     bench.stop_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.supervision.stopping is None
 
 
@@ -157,7 +157,7 @@ def test_a_source_that_has_finished_may_be_stopped_and_that_keeps_nothing_up() -
     bench.tell(Finished("source1", 1))
 
     assert bench.halt("source1") == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert Quieted(True) in bench.tell(Finished("source2", 1))
 
 
@@ -170,16 +170,16 @@ def test_what_was_stopped_is_started_again() -> None:
     bench.stop_of("worker1")
 
     assert bench.start("worker1") == [Launch("worker1", 2)]
-    assert bench.answer is None
+    assert bench.answered() is None
     assert told(bench.start_of("worker1")) == [events.ComponentStarted("worker1", 2)]
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.status("worker1").restarts == 1
 
 
 def test_a_wish_to_start_what_is_up_is_fulfilled() -> None:
     bench = up()
     assert bench.start() == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_source_that_has_finished_runs_again() -> None:
@@ -188,7 +188,7 @@ def test_a_source_that_has_finished_runs_again() -> None:
 
     assert bench.start("source1") == [Launch("source1", 2)]
     bench.start_of("source1")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert doings(bench.tell(Finished("source2", 1))) == [], "the other is at work"
     assert AskToStop("worker") in bench.tell(Finished("source1", 2))
 
@@ -224,7 +224,7 @@ def test_a_start_takes_back_a_stop_that_is_under_way() -> None:
     assert bench.answers == {stopped: "source was started again"}
     assert doings(bench.stop_of("source")) == [Launch("source", 2)]
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 @pytest.mark.parametrize("kind", [commands.Start, commands.Restart])
@@ -238,13 +238,13 @@ def test_a_start_takes_back_a_stop_whose_turn_has_not_come(kind: type[commands.C
     if kind is commands.Start:
         assert again == []
         assert bench.phases()["worker1"] is Phase.RUNNING
-        assert bench.answer == ""
+        assert bench.answered() == ""
     else:
         assert again == asks("worker1")
         assert doings(bench.stop_of("worker1")) == [Launch("worker1", 2)]
-        assert bench.answer is None
+        assert bench.answered() is None
         bench.start_of("worker1")
-        assert bench.answer == ""
+        assert bench.answered() == ""
     assert bench.phases()["source"] is Phase.STOPPED
 
 
@@ -256,7 +256,7 @@ def test_a_start_takes_back_a_stop_of_what_waits_for_its_next_life() -> None:
 
     assert bench.start("worker1") == [Launch("worker1", 2)]
     bench.start_of("worker1")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_start_takes_back_a_stop_of_what_waits_to_start() -> None:
@@ -285,7 +285,7 @@ def test_a_start_leaves_what_restarts_where_it_is() -> None:
     assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
     assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_stop_takes_back_a_start() -> None:
@@ -298,7 +298,7 @@ def test_a_stop_takes_back_a_start() -> None:
     assert bench.halt("source") == asks("source")
     assert bench.answers[started] == "source was stopped"
     assert doings(bench.stop_of("source")) == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_start_of_what_fails_waits_for_a_life_that_is_up() -> None:
@@ -307,11 +307,11 @@ def test_a_start_of_what_fails_waits_for_a_life_that_is_up() -> None:
     bench.stop_of("source")
     bench.start("source")
     bench.fail("source", "on_start")
-    assert bench.answer is None
+    assert bench.answered() is None
 
     assert bench.pass_s(1.0) == [Launch("source", 3)]
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_start_forgets_earlier_failures() -> None:
@@ -335,9 +335,9 @@ def test_a_restart_stops_and_starts() -> None:
     actions = bench.stop_of("worker1")
     assert told(actions) == [events.ComponentStopped("worker1", 1)]
     assert doings(actions) == [Launch("worker1", 2)]
-    assert bench.answer is None
+    assert bench.answered() is None
     bench.start_of("worker1")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_restart_of_all_stops_producers_first_and_starts_consumers_first() -> None:
@@ -349,9 +349,9 @@ def test_a_restart_of_all_stops_producers_first_and_starts_consumers_first() -> 
     assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
     assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
     assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
-    assert bench.answer is None
+    assert bench.answered() is None
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert doings(bench.tell(Idle())) == []
 
 
@@ -366,7 +366,7 @@ def test_a_restart_of_all_leaves_down_what_is_down() -> None:
     assert doings(bench.stop_of("worker1")) == [Launch("worker1", 2)]
     assert doings(bench.start_of("worker1")) == [Launch("source2", 2)]
     bench.start_of("source2")
-    assert bench.answer == "", "it is over what was up"
+    assert bench.answered() == "", "it is over what was up"
 
 
 def test_a_restart_by_name_starts_what_is_down() -> None:
@@ -376,7 +376,7 @@ def test_a_restart_by_name_starts_what_is_down() -> None:
 
     assert bench.restart("worker1") == [Launch("worker1", 2)]
     bench.start_of("worker1")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_restart_of_what_is_stopped_and_of_what_is_up_starts_them_in_order() -> None:
@@ -396,7 +396,7 @@ def test_a_restart_during_a_stop_brings_it_back() -> None:
     assert bench.restart("source") == []
     assert doings(bench.stop_of("source")) == [Launch("source", 2)]
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_a_stop_during_a_restart_is_the_last_word() -> None:
@@ -408,7 +408,7 @@ def test_a_stop_during_a_restart_is_the_last_word() -> None:
 
     assert doings(bench.stop_of("source")) == asks("worker1")
     assert doings(bench.stop_of("worker1")) == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.phases() == {"worker2": Phase.RUNNING, "worker1": Phase.STOPPED, "source": Phase.STOPPED}
 
 
@@ -456,7 +456,7 @@ def test_a_restart_during_backoff_waits_no_longer_and_forgets_the_failures() -> 
 
     assert bench.restart("source") == [Launch("source", 2)]
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     bench.fail("source")
     assert bench.supervision.stopping is None
     assert bench.pass_s(9.9) == []
@@ -473,7 +473,7 @@ def test_a_restart_of_what_starts() -> None:
     assert doings(bench.start_of("worker2")) == [Launch("worker1", 1)]
     assert doings(bench.start_of("worker1")) == [Launch("source", 1)]
     assert told(bench.start_of("source"))[-1] == events.SystemStarted(3)
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 @pytest.mark.parametrize("kind", [commands.Halt, commands.Restart, commands.Start, commands.Pause])
@@ -509,7 +509,7 @@ def test_a_source_that_finishes_before_its_turn_to_restart_has_finished() -> Non
     bench.tell(Finished("source2", 1))
     bench.stop_of("source1")
     bench.start_of("source1")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.phases()["source2"] is Phase.FINISHED
 
 
@@ -534,7 +534,7 @@ def test_a_thread_that_does_not_end_is_abandoned_and_the_next_life_begins() -> N
     bench.pass_s(DEADLINES.throw_s - DEADLINES.ask_again_s)
     assert bench.pass_s(DEADLINES.abandon_s - DEADLINES.throw_s) == [Abandon("source", 1), Launch("source", 2)]
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 @pytest.mark.parametrize("report", [Stopped("source", 1), Finished("source", 1), Failed("source", 1, "run", "E", "T")])
@@ -599,7 +599,7 @@ def test_a_paused_component_is_held_and_goes_on_when_nobody_pauses_it() -> None:
     actions = bench.pause("worker1")
     assert doings(actions) == [Hold("worker1", True)]
     assert told(actions) == [events.ComponentPaused("worker1", 1, "operator")]
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.phases()["worker1"] is Phase.PAUSED
     assert bench.pause("worker1") == [], "once"
     assert bench.pause("worker1", by="watchdog") == []
@@ -618,9 +618,9 @@ def test_a_component_that_starts_is_held_before_it_is_up() -> None:
 
     assert doings(bench.pause("worker2")) == [Hold("worker2", True)]
     assert bench.phases()["worker2"] is Phase.STARTING
-    assert bench.answer is None
+    assert bench.answered() is None
     assert doings(bench.start_of("worker2")) == [Launch("worker1", 1)], "what is paused is up"
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.phases()["worker2"] is Phase.PAUSED
 
 
@@ -653,7 +653,7 @@ def test_the_next_life_of_what_is_paused_begins_paused(way: str) -> None:
             bench.busy = {"worker"}
             bench.tell(Finished("source", 1))
     assert doings(bench.pause("source")) == []
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
     match way:
         case "waiting":
@@ -709,7 +709,7 @@ def test_nothing_more_is_wished_of_a_system_that_stops(kind: type[commands.Chang
     bench.tell(Stop("stopped"))
 
     assert bench.wish(kind, "worker1") == []
-    assert bench.answer == STOPPING
+    assert bench.answered() == STOPPING
     assert bench.phases()["worker1"] is Phase.RUNNING
 
 
@@ -724,7 +724,7 @@ def test_a_component_is_stopped_with_the_system_that_stops() -> None:
     assert doings(bench.stop_of("source")) == [AskToStop("worker1")]
     assert bench.answers == {first: ""}
     bench.stop_of("worker1")
-    assert bench.answer == ""
+    assert bench.answered() == ""
 
 
 def test_open_wishes_are_answered_when_the_system_stops() -> None:
@@ -732,7 +732,7 @@ def test_open_wishes_are_answered_when_the_system_stops() -> None:
     bench.restart("source")
     bench.halt("worker1")
     bench.start("worker1")
-    assert bench.answer is None
+    assert bench.answered() is None
 
     bench.tell(Stop("stopped"))
 
@@ -746,7 +746,7 @@ def test_what_is_wished_after_the_end_is_answered(kind: type[commands.Change]) -
     bench.stop_of("source")
 
     assert bench.wish(kind) == []
-    assert bench.answer == "the system has ended"
+    assert bench.answered() == "the system has ended"
     assert bench.supervision.handle(kind(), bench.now_s) == []
 
 
@@ -960,7 +960,7 @@ def test_two_rounds_that_touch_become_one() -> None:
     assert doings(bench.stop_of("worker2")) == [Launch("worker2", 2)]
     bench.start_of("worker2")
     bench.start_of("worker1")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert first not in bench.answers
     bench.start_of("source")
     assert bench.answers[first] == ""
@@ -1004,7 +1004,7 @@ def test_what_is_isolated_may_be_started_again_and_then_the_failure_is_forgotten
     assert doings(bench.start_of("worker2")) == [Launch("worker1", 2)]
     assert doings(bench.start_of("worker1")) == [Launch("source", 2)]
     bench.start_of("source")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert not any(bench.status(name).isolated for name in CHAIN)
     bench.tell(Stop("stopped"))
     for name in ("source", "worker1", "worker2"):
@@ -1027,7 +1027,7 @@ def test_a_wish_that_ends_in_isolation_is_broken() -> None:
     bench.restart("worker2", "source")
     bench.fail("worker2", "handle")
 
-    assert bench.answer == "worker2 was given up; source was given up"
+    assert bench.answered() == "worker2 was given up; source was given up"
 
 
 def test_a_stop_of_what_is_isolated_changes_nothing() -> None:
@@ -1035,7 +1035,7 @@ def test_a_stop_of_what_is_isolated_changes_nothing() -> None:
     bench.fail("worker2", "handle")
     bench.stop_of("source")
     bench.halt()
-    assert bench.answer is None
+    assert bench.answered() is None
     assert bench.status("worker2").isolated
 
     assert bench.stop_of("worker1")[-1] == End("finished", (), ("worker2 failed in handle: ValueError: bad",))
@@ -1050,7 +1050,7 @@ def test_a_restart_of_all_leaves_isolated_what_is() -> None:
     assert bench.restart() == asks("source2")
     bench.stop_of("source2")
     bench.start_of("source2")
-    assert bench.answer == ""
+    assert bench.answered() == ""
     assert bench.status("worker2").isolated
 
 
@@ -1090,7 +1090,7 @@ def test_a_temporary_component_is_restarted_by_hand() -> None:
     bench.fail("worker2", "handle")
     assert bench.start("worker2") == [Launch("worker2", 3)]
     bench.fail("worker2", "on_start")
-    assert bench.answer == "worker2 is stopped"
+    assert bench.answered() == "worker2 is stopped"
 
 
 def test_a_producer_does_not_wait_for_a_temporary_consumer_that_failed_to_start() -> None:

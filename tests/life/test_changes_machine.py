@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from minions import Backoff, Restart, events
 from minions.life import commands
-from minions.life.actions import Abandon, Action, AskToStop, End, Hold, Keep, Launch, Notify, Quieted, Throw, WakeAt
+from minions.life.actions import Abandon, Action, AskToStop, End, Hold, Keep, Launch, Notify, Throw, WakeAt
 from minions.life.commands import Begin, Command, Due, Failed, Finished, Idle, Started, Stop, Stopped
 from minions.life.lifecycle import MOVES, Phase
 from minions.life.status import Deadlines, Round, Status
@@ -136,20 +136,10 @@ class ChangesMachine(RuleBasedStateMachine):
                 thread.held = held
             case AskToStop(component, drain, again):
                 self.ask(component, drain, again)
-            case Throw(component):
-                thread = self.threads[component]
-                assert not thread.is_over
-                assert not thread.thrown
-                thread.thrown = True
-            case Abandon(component, zombies):
-                thread = self.threads[component]
-                assert not thread.is_over
-                assert thread.asked == 2
-                assert thread.thrown
-                thread.abandoned = True
-                assert zombies == self.zombies()
-            case Keep(promise, broken):
-                self.keep(promise, broken)
+            case Throw() | Abandon():
+                self.break_off(action)
+            case Keep(promise):
+                del self.asked_for[promise]  # a second answer would not find it
             case WakeAt(at_s):
                 assert at_s > self.now_s, "a moment that is past would be waited for without end"
                 self.wake_at_s = at_s
@@ -158,8 +148,16 @@ class ChangesMachine(RuleBasedStateMachine):
             case End():
                 self.ends.append(action)
                 assert not self.asked_for, "nobody waits in vain"
-            case Notify() | Quieted():
-                pass
+
+    def break_off(self, action: Throw | Abandon) -> None:
+        thread = self.threads[action.component]
+        assert not thread.is_over
+        assert thread.asked == 2
+        assert thread.thrown is isinstance(action, Abandon), "first one, then the other"
+        thread.thrown = True
+        if isinstance(action, Abandon):
+            thread.abandoned = True
+            assert action.zombies == self.zombies()
 
     def zombies(self) -> int:
         return sum(thread.abandoned and not thread.is_over for thread in [*self.threads.values(), *self.old])
@@ -207,11 +205,6 @@ class ChangesMachine(RuleBasedStateMachine):
     def is_alive(self, component: str) -> bool:
         thread = self.threads.get(component)
         return thread is not None and not thread.is_over and not thread.abandoned
-
-    def keep(self, promise: int, broken: str) -> None:
-        kind = self.asked_for.pop(promise)  # a second answer would not find it
-        del kind
-        del broken
 
     # ------------------------------------------------------------------ what happens
     @rule(kind=kinds, components=named, by=st.sampled_from(["operator", "operator", "watchdog"]))

@@ -21,7 +21,7 @@ from minions.life import commands
 from minions.life.life import Life
 from minions.life.lifecycle import Phase
 from minions.life.runtime import Runtime
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Running, Start
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
 from tests.system.conftest import PRELUDE, Child
 
 DURABLE = pytest.mark.parametrize("durable", [True, False])
@@ -372,7 +372,7 @@ def test_a_paused_source_waits_where_it_sends_and_gives_up_when_it_will_not_wait
 
 
 def test_a_group_restarts_whole_and_each_goes_on_with_its_last_whole_state(system: System, start: Start) -> None:
-    lives = Log()
+    lives, gate = Log(), Gate()
 
     class Numbers(Component):
         out = Outbox(Number)
@@ -382,86 +382,72 @@ def test_a_group_restarts_whole_and_each_goes_on_with_its_last_whole_state(syste
             lives.add(("numbers", self.sent))
 
         def run(self) -> None:
-            while self.running and self.sent < 10:
-                with self.unit():
-                    self.out.send(Number(self.sent))
-                    self.sent += 1
-                if self.sent == 3:
-                    GATES["handler"].pass_through()
-                    while self.running:
-                        self.sleep(PATIENCE_S)
-
-    class Keeping(Component):
-        numbers = Inbox(Number)
-        kept = State(list[int])
-        fails = True
-
-        def on_start(self) -> None:
-            lives.add(("keeping", list(self.kept)))
-
-        def run(self) -> None:
-            for number in self.numbers:
-                with self.unit():
-                    self.kept = [*self.kept, number.value]
+            with self.unit():
+                self.out.send(Number(self.sent))
+                self.sent += 1
+            while self.running:
+                self.sleep(PATIENCE_S)
 
     class Failing(Component):
         numbers = Inbox(Number)
+        received = State(int)
 
         def on_start(self) -> None:
-            lives.add(("failing", None))
+            lives.add(("failing", self.received))
 
         def run(self) -> None:
             for _ in self.numbers:
-                if len(lives.entries) == 3:
-                    GATES["handler"].wait_reached()
-                    raise ValueError("once")
+                self.received += 1
+                break
+            self.commit()
+            if self.received == 1:
+                gate.pass_through()
+                raise ValueError("once")
+            for _ in self.numbers:
+                pass
 
     restart = Restart(backoff=Backoff(initial_s=0.0))
     numbers, failing = system.add(Numbers()), system.add(Failing(), restart=restart)
     system.connect(numbers.out, failing.numbers)
     system.group("all", [numbers, failing])
-    GATES["handler"].open()
     run = start(system, forever=True).up()
+    gate.wait_reached()
+    assert lives.entries == [("failing", 0), ("numbers", 0)]
+    gate.open()
     lives.wait_for_count(4)
-    assert sorted(lives.entries[:2]) == [("failing", None), ("numbers", 0)]
-    assert lives.entries[2:] == [("failing", None), ("numbers", 3)]
-    del Keeping
-    run.stop()
+    assert lives.entries[2][0] == "failing", "consumers first"
+    assert lives.entries[3] == ("numbers", 1)
+    assert run.stop().problems == ()
 
 
 ISOLATED = """
+GOES_ON, GO = os.pipe()
+
 class Source(Component):
     out = Outbox(Number)
 
     def run(self):
-        value = 0
         while self.running:
-            self.out.send(Number(value))
-            value += 1
+            self.sleep(30.0)
+            self.out.send(Number(0))
 
     def on_stop(self):
         say("source stopped")
+        os.write(GO, b"x")
 
 class Broken(Component):
     numbers = Inbox(Number)
 
     def run(self):
-        for number in self.numbers:
-            raise ValueError("broken for good")
+        raise ValueError("broken for good")
 
-@attrs.frozen
-class After:
-    pass
-
-class Slow(Component):
-    after = Outbox(Number)
+class Later(Component):
+    out = Outbox(Number)
 
     def run(self):
         os.read(GOES_ON, 1)
         for value in range(3):
-            self.after.send(Number(value))
-
-GOES_ON, GO = os.pipe()
+            self.out.send(Number(value))
 
 class Last(Component):
     numbers = Inbox(Number)
@@ -470,21 +456,14 @@ class Last(Component):
     def keep(self, number):
         say(f"kept {number.value}")
 
-class Watching(logging.Handler):
-    def emit(self, record):
-        if "source" in record.getMessage() and "stopped" in record.getMessage():
-            os.write(GO, b"x")
-
-source, broken, slow, last = system.add(Source()), system.add(
-    Broken(), restart=Restart(failures=1, on_give_up="isolate", backoff=Backoff(initial_s=0.0))
-), system.add(Slow()), system.add(Last())
+isolating = Restart(failures=1, on_give_up="isolate", backoff=Backoff(initial_s=0.0))
+source, broken, later, last = Source(), Broken(), Later(), Last()
+system.add(source)
+system.add(broken, restart=isolating)
+system.add(later)
+system.add(last)
 system.connect(source.out, broken.numbers)
-system.connect(slow.after, last.numbers)
-
-class Going(Source):
-    pass
-
-Source.on_stop = lambda self: (say("source stopped"), os.write(GO, b"x"))[0]
+system.connect(later.out, last.numbers)
 system.run()
 """
 
@@ -544,11 +523,13 @@ def test_a_component_may_restart_itself(system: System, start: Start) -> None:
     wishes: list[Future[None]] = []
     lives = Log()
 
-    class Sinking(Sink):
+    class Sinking(Component):
+        numbers = Inbox(Number, durable=False)
+
         def on_start(self) -> None:
             lives.add(1)
 
-        @Sink.numbers.handler
+        @numbers.handler
         def keep(self, number: Number) -> None:
             if number.value == 1 and not wishes:
                 wishes.append(system.restart("sinking"))
@@ -556,12 +537,12 @@ def test_a_component_may_restart_itself(system: System, start: Start) -> None:
 
     source, sink = system.add(Burst(count=4)), system.add(Sinking())
     system.connect(source.out, sink.numbers)
-    run = start(system, forever=False).up()
-
-    assert run.ended().problems == ()
-    assert KEPT.entries == [0, 1, 2, 3]
-    assert len(lives.entries) == 2
+    run = start(system).up()
+    lives.wait_for_count(2)
     done(wishes[0])
+
+    assert KEPT.wait_for_count(4) == [0, 1, 2, 3]
+    assert run.stop().problems == ()
 
 
 def test_what_a_future_calls_back_may_look_and_wish_and_fail(
@@ -718,6 +699,13 @@ def test_wishes_of_a_system_that_cannot_open_its_store_are_answered(
         system.start()
 
 
+def stop_start_and_stop(system: System, part: Component, barrier: threading.Barrier) -> None:
+    barrier.wait()
+    done(system.stop(part))
+    done(system.start(part))
+    system.stop()
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.usefixtures("hurry")
 def test_a_stop_in_the_moment_of_the_start_is_never_lost(
@@ -729,13 +717,8 @@ def test_a_stop_in_the_moment_of_the_start_is_never_lost(
         run = start(system)
         barrier = threading.Barrier(2)
 
-        def stop(part: Any = (numbers, passing, keeping)[(turn + seed) % 3], system: System = system) -> None:
-            barrier.wait()
-            done(system.stop(part))
-            done(system.start(part))
-            system.stop()
-
-        stopping = threading.Thread(target=stop)
+        part = (numbers, passing, keeping)[(turn + seed) % 3]
+        stopping = threading.Thread(target=stop_start_and_stop, args=(system, part, barrier))
         stopping.start()
         barrier.wait()
         assert run.ended().problems == ()

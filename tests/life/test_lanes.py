@@ -471,6 +471,30 @@ def test_a_sender_that_waits_for_room_gets_it_within_a_millisecond_and_a_message
     assert handled.entries == list(range(101))
 
 
+def test_no_more_is_handled_without_being_settled_than_a_small_part_of_what_the_inbox_holds(
+    system: System, start: Start
+) -> None:
+    gate, unsettled = Gate(), Log()
+
+    class Slow(Component):
+        numbers = Inbox(Number, capacity=80, durable=False)
+
+        @numbers.handler
+        def handle(self, number: Number) -> None:
+            if number.value == 0:
+                gate.pass_through()
+            unsettled.add(number.value - run.runtime.statistics().inboxes["slow.numbers"].settled)
+
+    source, slow = system.add(Counting(count=60)), system.add(Slow(), name="slow")
+    system.connect(source.out, slow.numbers)
+    run = start(system, forever=False)
+    gate.wait_reached()
+    run.wait_for(events.ComponentFinished)  # the rest will be taken together
+    gate.open()
+    run.ended()
+    assert max(unsettled.entries) == 9, "and the tenth is settled with the nine before it"
+
+
 def test_an_abandoned_source_that_wakes_can_send_nothing_more(system: System, start: Start) -> None:
     clock, gate, refused, handled = FakeClock(), Gate(), Log(), Log()
 

@@ -208,10 +208,9 @@ class TestAClassIsRefused:
 
         assert "'log' is a name of the runtime" in problem(lambda: type("Mixed", (Logging, Component), {}))
 
-    def test_when_every_name_of_the_runtime_is_on_component_or_kept_free(self) -> None:
-        free = {"submit"}
+    def test_when_every_name_of_the_runtime_is_on_component(self) -> None:
         public = {name for name in vars(Component) if not name.startswith("_")}
-        assert public - set(HOOKS) == set(FRAMEWORK_NAMES) - free
+        assert public - set(HOOKS) == set(FRAMEWORK_NAMES)
 
     @pytest.mark.parametrize("method", ["__init__", "__new__"])
     def test_when_it_makes_its_objects_itself(self, method: str) -> None:
