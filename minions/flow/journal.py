@@ -392,6 +392,11 @@ class Journal:
         for parkable in wakes:
             parkable.unpark()
 
+    def count_failure(self, channel: Channel) -> None:
+        """Counts a failure of a handler with a message that is not given back, because it was set aside."""
+        with self.turnstile, self.lock:
+            channel.failed += 1
+
     def attempts(self, entry: Entry) -> int:
         """How often a message has failed so far."""
         with self.turnstile, self.lock:

@@ -113,9 +113,9 @@ class Patrol:
             case vigil.Recovered(component, epoch, for_s, ended):
                 self._post(commands.Noted(events.ComponentRecovered(component, epoch, for_s, ended)))
             case vigil.PauseSources(by):
-                self._post(commands.Pause(self._sources, by=f"watchdog: {by}"))
+                self._post(commands.Pause(self._sources, by=by))
             case vigil.ResumeSources(by):
-                self._post(commands.Resume(self._sources, by=f"watchdog: {by}"))
+                self._post(commands.Resume(self._sources, by=by))
             case vigil.RestartComponent(component):
                 self._post(commands.Restart((component,), by="watchdog"))
             case vigil.StopSystem(reason):

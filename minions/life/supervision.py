@@ -331,7 +331,7 @@ class Supervision:
             return  # it is being dealt with
         answer = status.node.on_stall
         yield Notify(events.ComponentStalled(status.name, status.epoch, command.evidence, answer))
-        if answer == "restart":
+        if answer == "restart" and self.stopping is None:  # otherwise the deadline of the stop rules
             self._restart([status])
         elif answer == "stop":
             self._fail(status.name, f"{status.name} makes no progress: {command.evidence.sentence}", now_s)

@@ -147,6 +147,7 @@ class ComponentThread:
         answer = retry.answer(attempt)
         failure = attrs.evolve(failure, message_id=life.message_id, attempt=attempt)
         if answer in ("dead_letter", "skip") and self._set_aside(life, entry, attempt, error, trace, answer):
+            self._journal.count_failure(entry[0])
             return failure, None
         delay_s = retry.backoff.delay_s(attempt) if answer == "again" else 0.0
         return attrs.evolve(failure, retry_delay_s=delay_s, stop_system=answer == "stop"), entry

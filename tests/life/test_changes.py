@@ -1186,6 +1186,18 @@ def test_a_stalled_component_is_reported_restarted_or_stops_the_system() -> None
     assert bench.problems[0].startswith("worker1 makes no progress: ")
 
 
+def test_a_component_that_stalls_while_the_system_stops_is_left_to_the_deadline() -> None:
+    bench = up()
+    bench.busy = {"worker1"}
+    bench.tell(Stop("stopped"))
+
+    assert doings(bench.stall("worker1")) == []
+    bench.stop_of("source")
+    actions = [action for _ in range(4) for action in doings(bench.pass_s(DEADLINES.drain_s))]
+    assert Abandon("worker1", 2) in actions
+    assert bench.ended
+
+
 def test_word_of_a_stall_of_a_life_that_is_over_is_ignored() -> None:
     bench = up()
     bench.restart("worker1")

@@ -15,10 +15,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
 import pytest
 
 from minions import Component, Inbox, Outbox, State, System, Watchdog, events
@@ -68,6 +69,8 @@ class Call:
 
     def let_go(self) -> None:
         """At the end of the test, where nobody could wake it."""
+        with suppress(OSError, AttributeError):
+            self.wake()
 
 
 class TcpReceive(Call):
@@ -169,7 +172,7 @@ class ChildProcess(Call):
         return (self.process,)
 
     def wake(self) -> None:
-        os.kill(self.process.pid, 15)
+        self.process.send_signal(15)
 
 
 class Query(Call):
@@ -180,6 +183,8 @@ class Query(Call):
     def __init__(self, keep: ExitStack) -> None:
         self.connection = sqlite3.connect(":memory:", check_same_thread=False)
         keep.callback(self.connection.close)
+        self.is_at_it = threading.Event()  # an interruption that comes before the query would be lost
+        self.connection.set_progress_handler(self.is_at_it.set, 10_000)
         super().__init__(keep)
 
     def hang(self) -> None:
@@ -208,8 +213,6 @@ class Loop(Call):
 
     def wake(self) -> None:
         self.go_on = False
-
-    let_go = wake
 
 
 class EventWait(Call):
@@ -269,18 +272,17 @@ class FileLock(Call):
     resource = "/the.lock"
 
     def __init__(self, keep: ExitStack, folder: Path) -> None:
-        self._holder = os.open(folder / "the.lock", os.O_CREAT)
-        self._file = os.open(folder / "the.lock", os.O_RDONLY)
-        keep.callback(os.close, self._file)
+        self._path = folder / "the.lock"
+        self._holder = keep.enter_context(self._path.open("w"))
         fcntl.flock(self._holder, fcntl.LOCK_EX)
         super().__init__(keep)
 
     def hang(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
 
     def let_go(self) -> None:
-        os.close(self._holder)
+        fcntl.flock(self._holder, fcntl.LOCK_UN)
 
 
 class SleepInC(Call):
@@ -289,7 +291,7 @@ class SleepInC(Call):
     system_calls = ("pselect6", "select")
 
     def hang(self) -> None:
-        select.select([], [], [], 2.0)
+        select.select([], [], [], 0.5)
 
 
 Way = Literal["blocking", "on_interrupt", "async_exception", "abandoned"]
@@ -426,6 +428,8 @@ def see(run: Running, component: str, call: Call) -> None:
     stuck._body, stuck._result, stuck.error = call.hang, None, None
     stuck.ident, stuck.native_id = life.ident, life.native_id
     [stuck._thread] = [thread for thread in threading.enumerate() if thread.ident == life.ident]
+    if isinstance(call, Query):
+        assert call.is_at_it.wait(PATIENCE_S)
     if call.system_calls:
         stuck.see(*call.system_calls)
     else:
@@ -440,14 +444,29 @@ def tick(clock: FakeClock, count: int = 1) -> None:
     clock.wait_for_waiters()
 
 
-def wait_for_stall(run: Running, clock: FakeClock) -> events.ComponentStalled:
-    for _ in range(10):
+@attrs.frozen
+class AllTold(events.Event):
+    """Comes after everything that has been told so far."""
+
+    number: int
+
+
+def hear(run: Running) -> None:
+    """Blocks until what the watchdog has found was dealt with, and everything that follows was told."""
+    run.reach()
+    last = AllTold(len(run.told.entries))
+    run.runtime._observer.post(last)
+    run.told.wait_for(lambda told: last in told)
+
+
+def wait_for_stall(run: Running, clock: FakeClock, *, after_ticks: int = 10) -> events.ComponentStalled:
+    """Lets the watchdog look until it has found a stall, and no further."""
+    for _ in range(after_ticks):
         tick(clock)
-        run.reach()
-        if run.runtime._patrol.seen.faults or run.all(events.ComponentStalled):
-            break
-    [stalled] = run.wait_for(events.ComponentStalled)
-    return stalled
+        hear(run)
+        if stalled := run.all(events.ComponentStalled):
+            return stalled[-1]
+    raise AssertionError(run.told.entries)
 
 
 # ---------------------------------------------------------------------- woken or replaced

@@ -120,3 +120,57 @@ class TestRestart:
     def test_what_makes_no_sense_is_refused(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Restart(**wrong)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"when": "always"},
+            {"healthy_s": 0.0},
+            {"healthy_s": -1.0},
+            {"on_give_up": "restart"},
+        ],
+    )
+    def test_a_word_or_a_time_that_is_none_is_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Restart(**wrong)
+
+    def test_by_default_a_failure_brings_another_life_and_giving_up_stops_the_system(self) -> None:
+        restart = Restart()
+        assert (restart.when, restart.on_give_up, restart.with_dependents) == ("transient", "stop", False)
+        assert restart.healthy_s is None
+
+    def test_what_is_temporary_never_comes_back(self) -> None:
+        assert Restart(when="temporary").verdict([0.0], 0.0) == Verdict(None)
+        assert Restart(when="permanent", backoff=Backoff(initial_s=1.0)).verdict([0.0], 0.0) == Verdict(1.0)
+
+    @pytest.mark.parametrize(
+        ("healthy_s", "up_since", "now", "healthy"),
+        [
+            (None, 0.0, 1e9, False),
+            (10.0, None, 1e9, False),
+            (10.0, 5.0, 14.9, False),
+            (10.0, 5.0, 15.0, True),
+            (10.0, 5.0, 16.0, True),
+        ],
+    )
+    def test_a_life_is_healthy_after_some_time_up(
+        self, healthy_s: float | None, up_since: float | None, now: float, healthy: bool
+    ) -> None:
+        assert Restart(healthy_s=healthy_s).was_healthy(up_since, now) is healthy
+
+    @pytest.mark.parametrize(
+        ("failed_at", "anew_at", "delay_s"),
+        [
+            ([1.0, 2.0, 3.0], None, 4.0),
+            ([1.0, 2.0, 3.0], 3.0, 1.0),
+            ([1.0, 2.0, 3.0], 2.0, 2.0),
+            ([1.0, 2.0, 3.0], 0.5, 4.0),
+            ([1.0, 2.0, 3.0], 9.0, 1.0),
+            ([1.0, 2.0, 3.0, 3.5], 3.5, None),
+        ],
+    )
+    def test_failures_before_a_healthy_life_count_for_giving_up_and_not_for_the_backoff(
+        self, failed_at: list[float], anew_at: float | None, delay_s: float | None
+    ) -> None:
+        restart = Restart(failures=3, within_s=10.0, backoff=Backoff(initial_s=1.0, jitter_ratio=0.0))
+        assert restart.verdict(failed_at, failed_at[-1], anew_at=anew_at) == Verdict(delay_s)

@@ -12,8 +12,9 @@ import attrs
 import pytest
 
 from minions.model.component import Component
+from minions.model.policy import Restart
 from minions.model.ports import Inbox, Outbox, State
-from minions.model.topology import Link, Node, Topology, default_name
+from minions.model.topology import Group, Link, Node, Topology, default_name
 
 
 @attrs.frozen
@@ -271,6 +272,99 @@ class TestProblems:
 
         (said,) = wired({"locked": Locked(lock=threading.Lock())}).problems()
         assert said.startswith("locked: its 'lock' (lock) cannot be copied for each life")
+
+
+def grouped(topology: Topology, **groups: tuple[Any, ...]) -> Topology:
+    """With groups: the strategy and then the names of its components; what is no name is taken as it is."""
+    for name, (strategy, *members) in groups.items():
+        blueprints = {node.name: node.blueprint for node in topology.nodes}
+        topology.groups.append(Group(name, tuple(blueprints.get(member, member) for member in members), strategy))
+    return topology
+
+
+def together(topology: Topology, name: str) -> list[str]:
+    [node] = [node for node in topology.nodes if node.name == name]
+    return [other.name for other in topology.restarted_with(node)]
+
+
+class TestWhatIsRestartedTogether:
+    def test_dependents_are_those_that_send_to_it_directly_or_through_others(self) -> None:
+        topology = stages("a > b", "b > c", "c > d", "e > d", "f > e")
+        [c, d] = [node for node in topology.nodes if node.name in "cd"]
+        assert [node.name for node in topology.dependents(c)] == ["a", "b"]
+        assert [node.name for node in topology.dependents(d)] == ["a", "b", "c", "e", "f"]
+
+    def test_a_component_in_a_cycle_is_no_dependent_of_its_own(self) -> None:
+        topology = stages("a > b", "b > c", "c > b")
+        [b] = [node for node in topology.nodes if node.name == "b"]
+        assert [node.name for node in topology.dependents(b)] == ["a", "c"]
+
+    def test_without_a_group_it_is_the_component_alone(self) -> None:
+        assert together(stages("a > b"), "b") == ["b"]
+
+    @pytest.mark.parametrize(
+        ("strategy", "name", "expected"),
+        [
+            ("one_for_one", "b", ["b"]),
+            ("one_for_all", "b", ["a", "b", "c"]),
+            ("rest_for_one", "c", ["a", "b", "c"]),
+            ("rest_for_one", "b", ["a", "b"]),
+            ("rest_for_one", "a", ["a"]),
+            ("one_for_all", "d", ["d"]),
+        ],
+    )
+    def test_a_group_says_with_what(self, strategy: str, name: str, expected: list[str]) -> None:
+        """The order of the group is c, b, a."""
+        topology = grouped(stages("a > b", "b > c", "c > d"), group=(strategy, "c", "b", "a"))
+        assert together(topology, name) == expected
+
+    def test_groups_and_dependents_go_on_from_each_other(self) -> None:
+        topology = stages("a > b", "c > d", "e > f", "g > h")
+        for number, node in enumerate(topology.nodes):
+            if node.name in ("b", "d"):
+                topology.nodes[number] = attrs.evolve(node, restart=Restart(with_dependents=True))
+        rebuilt = Topology()
+        for node in topology.nodes:
+            rebuilt.add(node)
+        for link in topology.links:
+            rebuilt.connect(link)
+        grouped(rebuilt, one=("one_for_all", "a", "d"), two=("rest_for_one", "c", "f"))
+        assert together(rebuilt, "b") == ["a", "b", "c", "d", "f"]
+        assert together(rebuilt, "f") == ["f"], "it is the last of its group"
+        assert together(rebuilt, "g") == ["g"]
+
+
+class TestProblemsOfGroups:
+    def test_a_sound_group_has_none(self) -> None:
+        sound = grouped(stages("a > b"), one=("one_for_all", "a"), two=("rest_for_one", "b"))
+        assert [problem for problem in sound.problems() if "group" in problem] == []
+
+    @pytest.mark.parametrize(
+        ("groups", "problem"),
+        [
+            (
+                {"g": ("all_for_one", "a")},
+                "group 'g': strategy='all_for_one' must be one of one_for_one, one_for_all, rest_for_one",
+            ),
+            ({"g": ("one_for_all",)}, "group 'g' has no components: give those that are to be restarted together"),
+            (
+                {"g": ("one_for_all", "stranger")},
+                "group 'g': 'stranger' was not added to this system: use what system.add(...) returned",
+            ),
+            ({"g": ("one_for_all", "a", "a")}, "a is in group 'g' twice: a component belongs to one group, once"),
+            (
+                {"g": ("one_for_all", "a"), "h": ("one_for_one", "b", "a")},
+                "a is in group 'h' and in group 'g': a component belongs to one group, once",
+            ),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, groups: dict[str, tuple[Any, ...]], problem: str) -> None:
+        assert [found for found in grouped(stages("a > b"), **groups).problems() if "group" in found] == [problem]
+
+    def test_two_groups_of_one_name_are_refused(self) -> None:
+        topology = grouped(stages("a > b"), g=("one_for_all", "a"))
+        grouped(topology, g=("one_for_all", "b"))
+        assert "two groups are called 'g': give one another name" in topology.problems()
 
 
 class TestLargeSystems:
