@@ -19,6 +19,7 @@ from minions.errors import (
     MessageRefused,
     MinionsError,
     NoSuchDeadLetter,
+    PluginRefused,
     StaleComponent,
     StopRequested,
     StoreDamaged,
@@ -35,7 +36,9 @@ from minions.flow.rows import DeadLetter
 from minions.flow.statistics import InboxStatistics, Statistics
 from minions.life.lifecycle import Phase
 from minions.life.status import ComponentStatus
+from minions.model import wrap
 from minions.model.component import Component
+from minions.model.graph import Graph
 from minions.model.limits import (
     CpuLimit,
     DescriptorLimit,
@@ -48,6 +51,11 @@ from minions.model.limits import (
 )
 from minions.model.policy import Backoff, Restart, Retry
 from minions.model.ports import Inbox, Outbox, State, Table, Uses
+from minions.model.rates import Rate, limit
+from minions.model.schedules import cron, every
+from minions.observe.json_formatter import JsonFormatter
+from minions.observe.plugin import PluginStatus
+from minions.observe.plugins import Plugins
 from minions.system import System
 
 __all__ = [
@@ -71,11 +79,13 @@ __all__ = [
     "DescriptorLimit",
     "DiskFreeLimit",
     "ErrorLimit",
+    "Graph",
     "Inbox",
     "InboxEmpty",
     "InboxFull",
     "InboxStatistics",
     "Interrupted",
+    "JsonFormatter",
     "LagLimit",
     "LateLimit",
     "MemoryLimit",
@@ -84,6 +94,10 @@ __all__ = [
     "NoSuchDeadLetter",
     "Outbox",
     "Phase",
+    "PluginRefused",
+    "PluginStatus",
+    "Plugins",
+    "Rate",
     "Restart",
     "Retry",
     "StaleComponent",
@@ -103,4 +117,8 @@ __all__ = [
     "UsageError",
     "Uses",
     "Watchdog",
+    "cron",
+    "every",
+    "limit",
+    "wrap",
 ]

@@ -6,6 +6,7 @@ MinionsError
 ├── ConfigurationError        settings that cannot be, in minions.toml or in code; lists every problem at once (also a ValueError)
 ├── SystemFailed              the running system ended and not in order
 ├── ChangeFailed              what was wished of a component did not come about
+├── PluginRefused             a plugin is not what a plugin must be (also a TypeError)
 ├── UsageError                a method was called where it cannot work (also a RuntimeError)
 ├── MessageRefused            a value that an outbox does not carry (also a TypeError)
 ├── UnitTooLarge              one unit holds more than may ever be admitted
@@ -58,6 +59,7 @@ __all__ = [
     "MessageRefused",
     "MinionsError",
     "NoSuchDeadLetter",
+    "PluginRefused",
     "StaleComponent",
     "StopRequested",
     "StoreDamaged",
@@ -124,6 +126,20 @@ class SystemFailed(MinionsError):
 
 class ChangeFailed(MinionsError):
     """What was wished of a component has not come about: it was given up, or somebody wished otherwise, or the system stops."""
+
+
+class PluginRefused(MinionsError, TypeError):
+    """A plugin was not registered: it has a hook that does not exist or cannot be called, no hook at all, or the name of another.
+
+    Attributes:
+        plugin: its name.
+        problems: one sentence for each problem, with what to do.
+    """
+
+    def __init__(self, plugin: str, problems: Sequence[str]) -> None:
+        super().__init__(_listed(f"plugin {plugin} was refused", problems))
+        self.plugin = plugin
+        self.problems = tuple(problems)
 
 
 class UsageError(MinionsError, RuntimeError):

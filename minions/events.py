@@ -1,4 +1,4 @@
-"""What happened, as frozen values: posted by the supervisor, read by logs, tests and (later) hooks. No thread, no lock."""
+"""What happened, as frozen values: posted by the supervisor, read by logs, tests and hooks. No thread, no lock."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ __all__ = [
     "ComponentStarted",
     "ComponentStopped",
     "Event",
+    "EventsDropped",
     "Evidence",
     "GaveUp",
     "LimitExceeded",
     "LimitKept",
     "MessageOutlivedProcess",
     "MessageSetAside",
+    "PluginFailed",
+    "PluginNotLoaded",
+    "PluginSetAside",
     "StateOpened",
     "SystemStarted",
     "SystemStopped",
@@ -189,7 +193,7 @@ class AfterCommitFailed(Event):
 
 @attrs.frozen
 class AfterCommitDropped(Event):
-    """A life had to end before it could call what `after_commit` had taken: asked again to stop, or nothing can be written.
+    """A life ended before it could call what `after_commit` had taken: asked again to stop, abandoned, or nothing can be written.
 
     Attributes:
         functions: how many functions were not called.
@@ -352,7 +356,7 @@ class ComponentStalled(Event):
 
     Attributes:
         evidence: what it is doing, as far as it can be seen from outside.
-        answer: what follows: "report" or "restart".
+        answer: what follows: "report", "restart" or "stop".
     """
 
     component: str
@@ -437,3 +441,67 @@ class TickLate(Event):
     culprit: str
     culprit_cpu_s: float
     then: str
+
+
+@attrs.frozen
+class PluginNotLoaded(Event):
+    """An installed plugin is not used; the system runs without it.
+
+    Attributes:
+        plugin: the name of its entry point.
+        problem: what is wrong with it, and what to do.
+        traceback: the whole traceback as Python prints it, where it could not be imported; or empty.
+    """
+
+    plugin: str
+    problem: str
+    traceback: str
+
+
+@attrs.frozen
+class PluginFailed(Event):
+    """A hook of a plugin raised. Told once for each hook of a plugin while the system runs; all are counted.
+
+    Attributes:
+        hook: the name of the hook.
+        error: type and text of the error, one line.
+        traceback: the whole traceback as Python prints it.
+    """
+
+    plugin: str
+    hook: str
+    error: str
+    traceback: str
+
+
+@attrs.frozen
+class PluginSetAside(Event):
+    """A hook of a plugin did not return in time, and no hook of that plugin is called any more while the system runs.
+
+    Attributes:
+        hook: the name of the hook; "import" where the plugin was being imported.
+        hung_s: for how long it had not returned.
+        stack: where its thread is, as Python prints it.
+    """
+
+    plugin: str
+    hook: str
+    hung_s: float
+    stack: str
+
+
+@attrs.frozen
+class EventsDropped(Event):
+    """More happened than could be told. Told when it begins, and once more when there is room again, where there were more.
+
+    Attributes:
+        readers: who was not told: "logs" (and all others), or "plugins".
+        dropped: how many events, since this was told last.
+        total: how many while the system runs.
+        plugin: whose hook was just being called, for "plugins"; or empty.
+    """
+
+    readers: str
+    dropped: int
+    total: int
+    plugin: str = ""

@@ -6,11 +6,11 @@ import inspect
 import logging
 import secrets
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import attrs
 
@@ -24,21 +24,27 @@ from minions.flow.statistics import Statistics
 from minions.flow.store import has_store, read_rows
 from minions.flow.table_reader import TableReader
 from minions.life import commands
-from minions.life.calling import Proxy
+from minions.life.calling import Proxy, refuse_bad_seconds
 from minions.life.dead_letters import DeadLetters, opened_apart
-from minions.life.foreground import Foreground, leave_now
+from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now
 from minions.life.plan import Plan
 from minions.life.runtime import Options, Runtime
 from minions.life.status import ComponentStatus
 from minions.life.switch_interval import switch_interval
 from minions.life.tables import NOTHING_UNSAVED, TableView, table_codecs_of
-from minions.model.component import Component, copy_of
+from minions.model.component import Component, Exactly, copy_of
+from minions.model.graph import Graph
 from minions.model.limits import Watchdog
 from minions.model.partition import PARTITIONS, PartitionBy, home_of, partition_of_key
 from minions.model.policy import OnStall, Restart, Strategy
 from minions.model.ports import Inbox, Outbox, State, Table, Uses
 from minions.model.topology import Group, Link, Node, Topology, default_name
+from minions.model.wrapped import Wrapped
+from minions.observe.event_log import EventLog
 from minions.observe.logs import log_event, shown_by_default
+from minions.observe.plugins import Plugins
+from minions.operate.answers import Answers
+from minions.operate.control import Control
 
 __all__ = ["System"]
 
@@ -60,9 +66,13 @@ class System:
         stop_timeout_s: the one deadline for an orderly stop; what did not stop by then is abandoned and reported.
         watchdog: what is looked at while it runs, and what follows; see `Watchdog`.
         max_zombies: how many threads may be abandoned and still alive; with one more the system stops.
+        control: whether there is a control socket while it runs, by which the command line reaches it; for this user only.
 
-    What ``minions.toml`` beside the script says (in the tables ``[system]``, ``[watchdog]`` and ``[components.<name>]``) holds in
-    the place of what the program says.
+    What ``minions.toml`` beside the script says (in the tables ``[system]``, ``[watchdog]``, ``[plugins]`` and
+    ``[components.<name>]``) holds in the place of what the program says.
+
+    Attributes:
+        plugins: what is told of everything that happens; see `Plugins`.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class System:
         stop_timeout_s: float = 10.0,
         watchdog: Watchdog = Watchdog(),
         max_zombies: int = 16,
+        control: bool = True,
     ) -> None:
         if synchronous not in ("NORMAL", "FULL"):
             raise UsageError(f"System({name!r}): synchronous={synchronous!r} must be 'NORMAL' or 'FULL'")
@@ -82,12 +93,20 @@ class System:
         self.folder = Path(folder) if folder is not None else project / ".minions"
         self._configuration_path = project / "minions.toml"
         self._settings = _Settings(
-            synchronous=synchronous, stop_timeout_s=stop_timeout_s, watchdog=watchdog, max_zombies=max_zombies
+            synchronous=synchronous,
+            stop_timeout_s=stop_timeout_s,
+            watchdog=watchdog,
+            max_zombies=max_zombies,
+            control=control,
         )
         self._topology = Topology()
         self._clock: Clock = SystemClock()
         self._runtime: Runtime | None = None
         self._log = logging.getLogger(f"minions.{name}")
+        self._answers: Answers | None = None  # of the last run, where it has a control socket; this and the next two likewise
+        self._control: Control | None = None
+        self._event_log: EventLog | None = None  # of the last run; replaced before its observer's thread is started
+        self.plugins = Plugins(name)
 
     # ------------------------------------------------------------------ declaring
     def add(
@@ -166,20 +185,23 @@ class System:
         self._refuse_while_running("group()")
         self._topology.groups.append(Group(name, tuple(components), strategy))
 
-    def use(self, used: C, component: C) -> None:
+    @overload
+    def use(self, used: T, component: Wrapped[T]) -> None: ...
+    @overload
+    def use(self, used: Exactly[C], component: C) -> None: ...
+    def use(self, used: Any, component: Any) -> None:
         """Says which component a `Uses` stands for, where several may be meant.
 
         Args:
             used: of a component that was added: ``average.database``.
-            component: that was added, of the class that it uses.
+            component: that was added, of the class that it uses, or that wraps an object of that class.
         """
         self._refuse_while_running("use()")
-        asked: Any = used  # for a type checker it is the other component
-        if not isinstance(asked, Uses) or asked.blueprint is None:
+        if not isinstance(used, Uses) or used.blueprint is None:  # for a type checker it is the other component
             raise UsageError(
-                f"System.use() takes first a Uses of a component that was added, such as average.database, not {asked!r}"
+                f"System.use() takes first a Uses of a component that was added, such as average.database, not {used!r}"
             )
-        self._topology.choose(asked, component)
+        self._topology.choose(used, component)
 
     def check(self) -> None:
         """Looks at the whole system, and at ``minions.toml``, without starting anything.
@@ -208,6 +230,7 @@ class System:
         """What ``minions.toml`` says in the place of what the program says: of the system, of components; and what is wrong."""
         settings = self._settings
         if not self._configuration_path.exists():
+            self.plugins.configure()
             return settings, {}, []
         from minions.model import configuration  # noqa: PLC0415 - only who has such a file has to pay for it
 
@@ -220,6 +243,7 @@ class System:
                 found = configuration.configured(node.blueprint, node.name, said.components[node.name])
                 values[node.name] = found.values
                 problems += found.problems
+        problems += self.plugins.configure(**attrs.asdict(said.plugins))
         system = {name: value for name, value in attrs.asdict(said.system).items() if value is not None}
         return attrs.evolve(settings, watchdog=said.watchdog, **system), values, problems
 
@@ -227,9 +251,9 @@ class System:
     def run(self, *, forever: bool = False, switch_interval_s: float | None = None) -> str:
         """Runs the system in the foreground, until it is stopped or nothing can happen any more. Blocks.
 
-        Nothing can happen any more when every source has finished and every inbox is empty. On the main thread, Ctrl-C and
-        SIGTERM stop in order: sources first, what was sent is handled, then the rest; a second one (not within the same fifth
-        of a second) ends at once, and what was committed is kept. SIGUSR1 prints the stacks of all threads.
+        Nothing can happen any more when every source has finished, every inbox is empty and no component has a schedule. On the
+        main thread, Ctrl-C and SIGTERM stop in order: sources first, what was sent is handled, then the rest; a second one (not
+        within the same fifth of a second) ends at once, and what was committed is kept. SIGUSR1 prints the stacks of all threads.
 
         Args:
             forever: stay when nothing can happen any more.
@@ -257,8 +281,11 @@ class System:
             ) from error
         with shown_by_default(), foreground.handlers(), switch_interval(self.name, switch_interval_s):
             runtime = self._make(forever)
-            runtime.start_apart(foreground.ended)
-            foreground.wait(runtime.stop, self._end_at_once)
+            try:
+                runtime.start_apart(foreground.ended)
+                foreground.wait(runtime.stop, self._end_at_once)
+            finally:
+                self._close_control()
         if isinstance(runtime.refusal, StoreError):
             raise SystemExit(f"{self.name}: {runtime.refusal}") from runtime.refusal
         if runtime.refusal is not None:
@@ -266,6 +293,8 @@ class System:
         stopped = runtime.stopped
         assert stopped is not None
         report = f"{self.name} failed: {'; '.join(stopped.problems)}"
+        if not runtime.has_told_all:
+            end_although_somebody_hangs()
         if stopped.survivors:
             leave_now(EXIT_SURVIVORS, report)
         if stopped.problems:
@@ -297,6 +326,7 @@ class System:
                     yield self
             finally:
                 runtime.end()
+                self._close_control()
         self._raise_if_failed(runtime)
         if not was_up:
             raise SystemFailed(f"{self.name} was stopped before all of its components had started")
@@ -374,11 +404,19 @@ class System:
         """
         return self._change(commands.Resume, components)
 
-    def call(self, component: C, *, timeout_s: float | None = 30.0) -> C:
+    @overload
+    def call(  # type: ignore[overload-overlap]  # of what is wrapped, and of no other component, the object is called
+        self, component: Wrapped[T], *, timeout_s: float | None = 30.0
+    ) -> T: ...
+    @overload
+    def call(self, component: C, *, timeout_s: float | None = 30.0) -> C: ...
+    def call(self, component: Any, *, timeout_s: float | None = 30.0) -> Any:
         """A component as seen from outside of the components, to call its methods: ``system.call(database).insert(row)``.
 
         Each call runs on the component's own thread, between two messages, as one unit of work, and blocks until it has; it
         returns what the method returned, or raises what it raised. Any thread but those of components, which declare a `Uses`.
+
+        Of a component that `wrap.object` made, the methods are those of its object.
 
         Args:
             component: that was added.
@@ -390,6 +428,8 @@ class System:
         runtime = self._running
         if runtime is None:
             raise UsageError(f"{self.name}.call() works while the system runs: inside `with system.started():`")
+        if timeout_s is not None:
+            refuse_bad_seconds(timeout_s, f"{self.name}.call(timeout_s=...)")
         node = self._node_named(component)
         queue = runtime.plan.nodes[node.name].calls
         if queue is None:
@@ -397,9 +437,47 @@ class System:
                 f"{node.name} answers no calls: calls are answered between messages, and it has a run() of its own, or "
                 "partitions, to which a call cannot be put down"
             )
-        proxy: Any = Proxy(runtime.outsider, queue, type(node.blueprint), timeout_s)
-        view: C = proxy
-        return view
+        return Proxy(runtime.outsider, queue, type(node.blueprint), timeout_s)
+
+    @overload
+    def run_now(self, component: Component | str, method: str) -> Future[None]: ...
+    @overload
+    def run_now(self, component: Callable[[], None]) -> Future[None]: ...
+    def run_now(self, component: Component | str | Callable[[], None], method: str = "") -> Future[None]:
+        """Makes a tick of a schedule now: ``system.run_now(average.report)``. Returns at once; any thread may call it.
+
+        It is made on the component's own thread, between two units of work, as soon as it is up and not paused; it neither takes
+        the place of the next regular tick nor moves it. If the method raises, the future has what it raised, the unit of work
+        never was, and the component goes on.
+
+        Args:
+            component: that was added, or its name, with the name of the method; or the method itself, as above.
+            method: the name of the method that has the schedule.
+
+        Returns:
+            A future that is done when the tick is whole. Its result is None, or the error; a `CallFailed` where the component
+            ends before. What it calls back is called on the component's thread, and must be brief.
+
+        Raises:
+            UsageError: the system does not run, or there is no schedule of that name.
+            CallFailed: the component is down for good.
+        """
+        runtime = self._running
+        if runtime is None:
+            raise UsageError(f"{self.name}.run_now() works while the system runs: inside `with system.started():`")
+        asked: Any = component
+        if not isinstance(component, (Component, str)):
+            asked, method = getattr(component, "__self__", component), getattr(component, "__name__", "")
+        node = self._node_named(asked)
+        schedules = node.declaration.schedules
+        queue = runtime.plan.nodes[node.name].calls
+        if method not in schedules or queue is None:
+            raise UsageError(
+                f"{node.name} has no schedule {method!r}: name one of {', '.join(schedules)}"
+                if schedules
+                else f"{node.name} has no schedules: mark a method with @every(...) or @cron(...)"
+            )
+        return runtime.outsider.submit_call(queue, method, (), {})
 
     def _change(self, kind: type[commands.Change], components: tuple[Component | str, ...]) -> Future[None]:
         runtime = self._begun
@@ -442,8 +520,25 @@ class System:
             most_zombies=settings.max_zombies,
             watchdog=settings.watchdog,
         )
-        self._runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event)
+        self._event_log = EventLog(self.folder, self._clock, self._log)
+        hooks = self.plugins.begin(self._clock, f"{self.name}/plugins")
+        self._runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event, hooks)
+        self._answers = self._control = None
+        if settings.control:
+            self._open_control(self._runtime)
         return self._runtime
+
+    def _open_control(self, runtime: Runtime) -> None:
+        """Has the run open a control socket once the state folder is its own."""
+        answers = Answers(runtime, self.folder, self.graph(), self.plugins.list, self._clock)
+        control = Control(self.name, self.folder, answers, self._log)
+        runtime.on_open = lambda: control.open(in_folder=runtime.plan.durable)
+        runtime.on_closing = control.withdraw
+        self._answers, self._control = answers, control
+
+    def _close_control(self) -> None:
+        if self._control is not None:
+            self._control.close()
 
     @property
     def _running(self) -> Runtime | None:
@@ -464,10 +559,17 @@ class System:
     def _end_at_once(self, signal_number: int) -> None:
         if self._runtime is not None:
             self._runtime.end_at_once()
+        if self._control is not None:
+            self._control.withdraw()
         leave_now(128 + signal_number, f"{self.name}: {signal.Signals(signal_number).name} again, ended at once")
 
     def _on_event(self, event: events.Event) -> None:
+        """On the observer's thread; on the caller's while `opened_apart` has the folder."""
         log_event(self._log, event)
+        if self._event_log is not None:
+            self._event_log.write(event)
+        if self._answers is not None:
+            self._answers.note(event)
 
     def _refuse_while_running(self, method: str) -> None:
         if self._running is not None:
@@ -574,6 +676,10 @@ class System:
         return f"{node.name}.{of.name}" if isinstance(of, Inbox) else node.name
 
     # ------------------------------------------------------------------ looking
+    def graph(self) -> Graph:
+        """Which components there are, and which sends to which and calls which; also as text, Mermaid and DOT. Any thread."""
+        return Graph.of(self.name, self._topology)
+
     def status(self) -> tuple[ComponentStatus, ...]:
         """Where every thread of a component is in its lifecycle, in the order of their start. Any thread.
 
@@ -665,6 +771,7 @@ class _Settings:
     stop_timeout_s: float
     watchdog: Watchdog
     max_zombies: int
+    control: bool
 
 
 def _project_of_the_caller() -> Path:

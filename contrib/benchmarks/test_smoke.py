@@ -132,6 +132,19 @@ def test_watchdog_shows_what_a_tick_costs_for_each_number_of_components() -> Non
     assert all(figure["median"] > 0 for figure in figures)
 
 
+def test_calls_are_measured_against_a_bare_hand_off() -> None:
+    done = _run("calls.py", "--quick", "--only", "locks", "queue.Queue", "uses", "outside", "submit", "--json")
+
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(done.stdout)["cases"]
+    assert list(cases) == ["locks", "queue.Queue", "uses", "outside", "submit"]
+    assert cases["locks"]["x_locks"]["median"] == 1.0
+    for figures in cases.values():
+        assert 0 < figures["median_us"]["median"] <= figures["p99_us"]["median"]
+        assert figures["x_locks"]["median"] > 0
+        assert figures["calls_per_s"]["median"] > 0
+
+
 def test_the_matrix_measures_every_cell_and_its_file_gives_the_same_ratios_again(tmp_path: Path) -> None:
     file = tmp_path / "matrix.csv"
     done = _run(
@@ -374,3 +387,12 @@ def test_a_matrix_shows_a_run_that_did_not_end_in_time_as_a_rate_of_nothing(
 
     assert matrix.main(wanted) == 0
     assert [run.messages_per_s for run in cells.read(file).runs] == [0]
+
+
+def test_plugins_that_misbehave_are_measured_beside_none() -> None:
+    done = _run("plugins.py", "--quick", "--only", "none", "raises", "sleeps", "--json")
+
+    assert done.returncode == 0, done.stderr
+    figures = {figure["case"]: figure for figure in json.loads(done.stdout)["figures"]}
+    assert set(figures) == {"none", "raises", "sleeps"}
+    assert figures["none"]["ratio"]["median"] == 1.0

@@ -19,17 +19,47 @@ from minions import MinionsError
 __all__ = ["main"]
 
 COMMANDS = {
+    "run": "run the system that a program makes",
+    "check": "look whether a system can run, without starting anything",
+    "graph": "draw the graph of a system: text, Mermaid, DOT",
+    "status": "show components, inboxes and process of a running system",
+    "top": "the same, live: rates, CPU, how full the inboxes are",
+    "why": "say what a component waits for, with its stack and evidence",
+    "stacks": "print the stacks of a running system's threads",
+    "events": "print what has happened, and what happens",
+    "start": "begin components that are down",
+    "stop": "stop a system in order, or components of it",
+    "restart": "give components a new life",
+    "pause": "have components take nothing more",
+    "resume": "let components go on that were paused",
+    "dead": "list, show, retry or drop messages that were set aside",
+    "state": "show what is kept of the states of components",
+    "plugins": "list the plugins of a system",
     "demo": "read, count and index a folder of files; kill it and run it again",
+    "version": "show the versions of this command and of the running system",
 }
-"""Each command, which is also the name of its module, and what it does."""
+"""Each command, and what it does. It is also the name of its module, but for those in `_MODULES`."""
+
+_MODULES = dict.fromkeys(("start", "stop", "restart", "pause", "resume"), "change")
 
 EXIT_FAILED = 1
+EXIT_NOT_RUNNING = 3
+EXIT_NO_SUCH_COMPONENT = 4
+EXIT_NO_ANSWER = 5
 
 _EXAMPLES = """\
 examples:
+  minions run app.py                run the system that app.py makes
+  minions status                    what the system of this project is at
+  minions why average               what the component average waits for
   minions demo                      read Python's standard library
-  minions demo --search raw socket  ask what was read
-  minions demo --help               all about the demo
+  minions COMMAND --help            all about a command
+
+The commands find the project from the working directory upward, or by --folder DIR.
+
+exit codes:
+  0  done          2  wrong arguments             4  no such component
+  1  failed        3  the system does not run     5  no answer in time
 """
 
 
@@ -51,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except MinionsError as error:
         print(f"minions: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return _exit_code_of(error)
     except BrokenPipeError:
         _forget_output()
         return EXIT_FAILED
@@ -61,6 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return code
+
+
+def _exit_code_of(error: MinionsError) -> int:
+    from minions.operate.client import NoAnswer, NotRunning
+    from minions.operate.protocol import Refused
+
+    match error:
+        case NotRunning():
+            return EXIT_NOT_RUNNING
+        case NoAnswer():
+            return EXIT_NO_ANSWER
+        case Refused(kind="no-such-component"):
+            return EXIT_NO_SUCH_COMPONENT
+        case _:
+            return EXIT_FAILED
 
 
 class _Version(argparse.Action):
@@ -87,9 +132,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name in words:
-            module = importlib.import_module(f"minions.cli.{name}")
+            module = importlib.import_module(f"minions.cli.{_MODULES.get(name, name)}")
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, command=name)
     return parser
 
 

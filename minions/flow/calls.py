@@ -1,43 +1,61 @@
 """Calls between components: what is asked of one, waits for its thread, and is answered. Guarded by the journal's lock.
 
-Calls in flight and full channels make a wait-for graph: each life whose own thread waits points at the lives that could end its
-wait. A life waits for ever when all that it points at do, so a call that would close such a circle is refused at once.
+A call waits in the queue of its component until a life takes it, or is handed at once to a life that sleeps. It is answered by
+that life, or given up by whoever waits for it, whichever comes first.
 """
 
 from __future__ import annotations
 
 import enum
+import threading
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from minions.clock import Parkable
-from minions.errors import CallFailed, CallTimeout, DeadlockError
-from minions.fence import Fence
+from minions.errors import CallFailed, CallTimeout
+from minions.fence import Fence, Mode
 from minions.flow.channel import Wakes
 
-__all__ = ["Call", "CallQueue", "Served", "WaitGraph", "deadlock"]
+__all__ = ["Answer", "Call", "CallQueue", "Stage", "Taker"]
 
 MOST_WAITING = 1_000
 """How many calls of one component may wait that nobody stands behind: those that were submitted."""
 
-
-class Served(Protocol):
-    """What a thread may wait for: a queue of calls, or a channel without room."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def readers(self) -> Any: ...
+Answer = tuple[Any, "BaseException | None"]
+"""What has come of a call: what it returned, or what it raised."""
 
 
 class Stage(enum.Enum):
     """How far a call has come."""
 
     WAITING = 1
-    IN_WORK = 2
+    """Nobody has taken it."""
+    HANDED = 2
+    """A life has it, and is at work on it or about to be."""
     DONE = 3
+    """It was answered, or nobody wants the answer any more."""
+
+
+_WAITING, _HANDED, _DONE = Stage.WAITING, Stage.HANDED, Stage.DONE  # an attribute of an enum costs more than a name
+
+
+class Taker(Protocol):
+    """Who takes calls. Guarded by the journal's lock.
+
+    Attributes:
+        parker: where its thread sleeps.
+        asleep: it found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
+        fence: of the life; None before it has begun.
+    """
+
+    parker: Parkable
+    asleep: bool
+    fence: Fence | None
+
+    def hand_locked(self, call: Call) -> None:
+        """Gives it a call, to be answered before it takes anything else."""
 
 
 class Call:
@@ -47,19 +65,23 @@ class Call:
         queue: of the component that is called.
         method: the name of the method.
         arguments, keywords: as they were given; the same objects.
-        caller: the life whose own thread waits for the answer; None where nobody's does.
         by: who calls, for people.
+        fence: of the life that calls; None for a caller from outside.
+        waiter: the fence of the life whose own thread waits for the answer; None where no life's does.
         parker: where the caller waits; None where it has a future.
-        future: what the answer goes to; None where somebody waits.
-        result, error: the answer. Written before `stage` is DONE.
-        stage: guarded by the journal's lock; may be read without it by whoever waits, who looks again when woken.
+        future: what the answer goes to; None where somebody waits, and once it is settled.
+        result, error: the answer. Written before `stage` is DONE; the error is taken out by whoever raises it.
+        worker: the fence of the life that has it; None while it waits.
+        begun: whether the method has begun. Written by the thread of that life, without the lock.
+        stage: guarded by the journal's lock. May be read without it: DONE is the last.
     """
 
     __slots__ = (
         "arguments",
+        "begun",
         "by",
-        "caller",
         "error",
+        "fence",
         "future",
         "keywords",
         "method",
@@ -67,6 +89,8 @@ class Call:
         "queue",
         "result",
         "stage",
+        "waiter",
+        "worker",
     )
 
     def __init__(
@@ -76,8 +100,8 @@ class Call:
         arguments: tuple[Any, ...],
         keywords: Mapping[str, Any],
         by: str,
-        *,
-        caller: Fence | None = None,
+        fence: Fence | None = None,
+        waiter: Fence | None = None,
         parker: Parkable | None = None,
         future: Future[Any] | None = None,
     ) -> None:
@@ -86,37 +110,57 @@ class Call:
         self.arguments = arguments
         self.keywords = keywords
         self.by = by
-        self.caller = caller
+        self.fence = fence
+        self.waiter = waiter
         self.parker = parker
         self.future = future
         self.result: Any = None
         self.error: BaseException | None = None
-        self.stage = Stage.WAITING
+        self.worker: Fence | None = None
+        self.begun = False
+        self.stage = _WAITING
 
     @property
     def is_done(self) -> bool:
-        return self.stage is Stage.DONE
+        return self.stage is _DONE
 
     def __str__(self) -> str:
         return f"{self.queue.name}.{self.method}()"
 
+    def begin(self) -> bool:
+        """On the thread of the life that has it: whether the method is to be run. False where nobody wants it any more."""
+        if self.stage is _DONE:
+            return False
+        if self.future is not None and not _claimed(self.future):
+            return False
+        self.begun = True
+        return True
+
     def answer_locked(self, result: Any, error: BaseException | None, wakes: Wakes) -> None:
         """Answers, unless it was answered or given up before. A future is settled by `settle`, outside of the lock."""
-        if self.stage is Stage.DONE:
+        if self.stage is _DONE:
             return
         self.result, self.error = result, error
-        self.stage = Stage.DONE
+        self.stage = _DONE
         if self.parker is not None:
             wakes.append(self.parker)
 
     def settle(self) -> None:
-        """Hands the answer to the future, which may call back. Never under the lock."""
-        if self.future is None or self.stage is not Stage.DONE or self.future.done():
+        """Hands the answer to the future, which may call back. Never under the lock; raises nothing."""
+        future, self.future = self.future, None
+        if future is None:
             return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
+        error, self.error = self.error, None  # its traceback has frames that hold this call, which would keep it alive
+        if future.done() or not (self.begun or _claimed(future)):
+            return
+        try:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(self.result)
+        except BaseException as raised:  # noqa: BLE001 - reported: what was called back is the caller's, not this thread's
+            hook = threading.ExceptHookArgs((type(raised), raised, raised.__traceback__, threading.current_thread()))
+            threading.excepthook(hook)
 
 
 class CallQueue:
@@ -124,52 +168,74 @@ class CallQueue:
 
     Attributes:
         name: of the component.
+        replicas: how many lives it has when all of them are up.
         waiting: calls that nobody has taken.
         readers: the mailboxes of its lives.
         in_work: calls that a life has taken and not answered.
         closed: why nobody will ever take one; empty while somebody may.
-        calls: how many were taken so far.
     """
 
-    __slots__ = ("calls", "closed", "in_work", "name", "readers", "waiting")
+    __slots__ = ("closed", "in_work", "name", "readers", "replicas", "waiting")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, replicas: int = 1) -> None:
         self.name = name
+        self.replicas = replicas
         self.waiting: deque[Call] = deque()
-        self.readers: list[Any] = []
+        self.readers: list[Taker] = []
         self.in_work = 0
         self.closed = ""
-        self.calls = 0
 
-    def put_locked(self, call: Call, wakes: Wakes) -> None:
-        """Appends a call and wakes a reader.
+    def hand_over_locked(self, call: Call, wakes: Wakes) -> bool:
+        """Hands a call to a reader that sleeps, which is then to be woken; False where there is none."""
+        if self.waiting:
+            return False
+        for reader in self.readers:
+            if reader.asleep and reader.fence is not None and not reader.fence.yields:
+                self._hand_locked(call, reader)
+                wakes.append(reader.parker)
+                return True
+        return False
+
+    def put_locked(self, call: Call) -> None:
+        """Appends a call that could not be handed over: who could take it is awake, and looks here before it sleeps.
 
         Raises:
-            CallFailed: nobody will take it.
+            CallFailed: nobody will take it, or too many that were submitted wait.
         """
         if self.closed:
-            raise CallFailed(f"{call.by}: {call} cannot be called: {self.closed}")
+            raise CallFailed(f"{call.by}: {call} was not called: {self.closed}")
         if call.future is not None and len(self.waiting) >= MOST_WAITING:
             raise CallFailed(
-                f"{call.by}: {MOST_WAITING} calls wait for {self.name} already; call it without submit(), which waits, or "
+                f"{call.by}: {MOST_WAITING:,} calls wait for {self.name} already; call it without submit(), which waits, or "
                 "wait for the answers"
             )
         self.waiting.append(call)
-        self.wake_reader_locked(wakes)
 
-    def take_locked(self) -> Call | None:
-        """The next call that somebody still wants to have answered."""
+    def take_locked(self, reader: Taker) -> bool:
+        """Hands the next call that somebody still wants to have answered to a reader; False where there is none."""
         while self.waiting:
             call = self.waiting.popleft()
-            if call.future is not None and not call.future.set_running_or_notify_cancel():
-                call.stage = Stage.DONE
-                continue
-            if call.stage is Stage.WAITING:
-                call.stage = Stage.IN_WORK
-                self.in_work += 1
-                self.calls += 1
-                return call
-        return None
+            if call.future is None and call.fence is not None and call.fence.mode is Mode.CUT:
+                call.stage = _DONE  # its caller is no more, and does it again in its next life
+            else:
+                self._hand_locked(call, reader)
+                return True
+        return False
+
+    def _hand_locked(self, call: Call, reader: Taker) -> None:
+        call.stage = _HANDED
+        call.worker = reader.fence
+        self.in_work += 1
+        reader.hand_locked(call)
+
+    def give_back_locked(self, call: Call, wakes: Wakes) -> None:
+        """Puts a call back to the front that a reader was handed and did not begin."""
+        self.in_work -= 1
+        call.worker = None
+        if call.stage is _HANDED:
+            call.stage = _WAITING
+            self.waiting.appendleft(call)
+            self.wake_reader_locked(wakes)
 
     def wake_reader_locked(self, wakes: Wakes) -> None:
         for reader in self.readers:
@@ -187,84 +253,24 @@ class CallQueue:
             call.answer_locked(None, CallFailed(f"{call.by}: {call} was not called: {why}"), wakes)
         return failed
 
-    def give_up_locked(self, call: Call, timeout_s: float | None) -> CallTimeout:
-        """What is raised when the time for a call is over; it is not taken any more when it was not."""
-        begun = call.stage is Stage.IN_WORK
-        if call in self.waiting:
+    def give_up_locked(self, call: Call) -> None:
+        """Forgets a call of which nobody wants the answer any more. One that a life has goes on, and its answer is dropped."""
+        if call.stage is _WAITING:
             self.waiting.remove(call)
-        call.stage = Stage.DONE
-        within = "" if timeout_s is None else f" within {timeout_s:g} s"
-        then = "it was at work on it, and goes on; the answer is dropped" if begun else "it was not called"
-        return CallTimeout(f"{call.by}: {call} did not answer{within}: {then}")
+        call.stage = _DONE
 
 
-class WaitGraph:
-    """Who waits for whom: the own threads of lives that wait for an answer, or for room.
-
-    Attributes:
-        waits: for each life that waits, what for.
-        calls: the calls that somebody waits for, the youngest last.
-    """
-
-    __slots__ = ("calls", "waits")
-
-    def __init__(self) -> None:
-        self.waits: dict[Fence, Served] = {}
-        self.calls: dict[Call, None] = {}
-
-    def circle_locked(self, waiter: Fence, target: Served) -> list[Fence]:
-        """The lives of a circle that `waiter` would close by waiting for `target`, itself first; empty where it closes none.
-
-        A life can go on when any that it waits for can; so what is left when all of these are taken away can never go on (a
-        greatest fixed point).
-        """
-        if all(reader.fence not in self.waits and reader.fence is not waiter for reader in target.readers):
-            return []
-        points_at = self._reached(waiter, target)
-        stuck = set(points_at)
-        free = True
-        while free:
-            free = False
-            for life in list(stuck):
-                servers = points_at[life]
-                if not servers or any(server not in stuck for server in servers):
-                    stuck.discard(life)
-                    free = True
-        return _round(waiter, points_at) if waiter in stuck else []
-
-    def _reached(self, waiter: Fence, target: Served) -> dict[Fence, list[Fence]]:
-        """For each life that can be come to from `waiter`, those that could end its wait; none where it does not wait."""
-        points_at: dict[Fence, list[Fence]] = {}
-        ahead: list[tuple[Fence, Served | None]] = [(waiter, target)]
-        while ahead:
-            life, waits_for = ahead.pop()
-            if life in points_at:
-                continue
-            servers = [] if waits_for is None else [reader.fence for reader in waits_for.readers]
-            points_at[life] = servers
-            ahead += [(server, self.waits.get(server)) for server in servers if server not in points_at]
-        return points_at
-
-    def youngest_locked(self, lives: list[Fence]) -> Call | None:
-        """The youngest call that one of these lives waits for."""
-        among = set(lives)
-        return next((call for call in reversed(self.calls) if call.caller in among and not call.is_done), None)
+def timeout(call: Call, timeout_s: float | None) -> CallTimeout:
+    """What is raised when the time for a call is over, before it is given up."""
+    within = "" if timeout_s is None else f" within {timeout_s:g} s"
+    at_work = "its component is at work on it and goes on; the answer is dropped"
+    then = at_work if call.stage is _HANDED else "it was not called"
+    return CallTimeout(f"{call.by}: {call} did not answer{within}: {then}")
 
 
-def deadlock(call: Call, circle: list[Fence]) -> DeadlockError:
-    """What is raised for a call that can never be answered."""
-    way = " waits for ".join([*(life.component for life in circle), circle[0].component])
-    return DeadlockError(
-        f"{call.by}: {call} can never be answered: {way}; let one of them submit() its call or send a message instead",
-        tuple(life.component for life in circle),
-    )
-
-
-def _round(waiter: Fence, points_at: Mapping[Fence, list[Fence]]) -> list[Fence]:
-    """A way from `waiter` round to a life that was passed before, and only the circle of it."""
-    way: list[Fence] = []
-    life = waiter
-    while life not in way:
-        way.append(life)
-        life = points_at[life][0]
-    return way[way.index(life) :]
+def _claimed(future: Future[Any]) -> bool:
+    """Takes a future in work, so that it cannot be cancelled any more; False where it was cancelled, or settled by others."""
+    try:
+        return future.set_running_or_notify_cancel()
+    except Exception:  # noqa: BLE001 - somebody has set a result on it: then nobody waits for ours
+        return False

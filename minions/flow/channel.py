@@ -127,6 +127,7 @@ class Channel:
         attempts: how often the message of that number has failed.
         delayed: what failed in a shared channel and waits for the next life of the replica in which it did.
         shared: whether replicas take from it, each one message at a time.
+        replicas: how many lives read it when all of them are up.
         eras: from which number on messages were first sent in the run of which id, ascending.
         ids: the ids of messages that had been set aside and were sent here once more, by their new numbers, until they are
             settled. Written under the lock; read by the component that has the message in hand.
@@ -174,6 +175,7 @@ class Channel:
         "queues",
         "readers",
         "refused",
+        "replicas",
         "retry",
         "run_id",
         "settled",
@@ -195,6 +197,7 @@ class Channel:
         run_id: str = "",
         partition_of: Callable[[Any], int] | None = None,
         parts: int = 1,
+        replicas: int = 1,
     ) -> None:
         self.name = name
         self.index = index
@@ -203,6 +206,7 @@ class Channel:
         self.retry = retry
         self.codec = codec
         self.shared = shared
+        self.replicas = replicas
         self.run_id = run_id
         self.eras = [(1, run_id)]
         self.ids: dict[int, str] = {}

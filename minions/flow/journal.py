@@ -15,7 +15,8 @@ from itertools import islice, zip_longest
 from minions.clock import Clock, Parkable
 from minions.errors import CallFailed, CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
 from minions.fence import Fence, Mode
-from minions.flow.calls import Call, CallQueue, WaitGraph, deadlock
+from minions.flow import rows
+from minions.flow.calls import Answer, Call, CallQueue, timeout
 from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
 from minions.flow.epoch import Epoch, Sealed
 from minions.flow.lane import Lane
@@ -23,6 +24,7 @@ from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.statistics import InboxStatistics, Statistics
 from minions.flow.turnstile import Turnstile
 from minions.flow.unit import Unit
+from minions.flow.wait_graph import WaitGraph, deadlock
 
 __all__ = ["Journal"]
 
@@ -41,7 +43,10 @@ class Journal:
             ``with journal.turnstile, journal.lock:``; who left the turnstile out would leave threads asleep.
         turnstile: where the threads wait that find the lock taken.
         states: the stored forms of each component's states, by component and state.
+        ticks: the row of each schedule, by `rows.tick_key`; also where nothing is kept on disk.
         durable: whether anything is written at all; fixed before the first unit.
+        threads: the fences of lives by their own threads, as `threading` counts. Each thread writes its own entry; a look needs
+            no lock.
         on_idle: called, outside the lock and on the component's thread, when a component finds nothing to do and
             `announce_idle` is set.
     """
@@ -51,7 +56,9 @@ class Journal:
         self.turnstile = Turnstile(self.lock)
         self.durable = durable
         self.states: dict[str, dict[str, bytes]] = {}
+        self.ticks: dict[str, bytes | None] = {}
         self.announce_idle = False
+        self.threads: dict[int, Fence] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
         self._graph = WaitGraph()
@@ -256,6 +263,10 @@ class Journal:
         durable |= self._deliver_locked(unit, wakes)
         if not (durable or unit.states or unit.keyed):
             return
+        if unit.keyed:
+            self.ticks.update(unit.keyed.get(rows.TICKS, ()))
+            if not self.durable:
+                return
         epoch = self._epoch
         if unit.states:
             kept = self.states.setdefault(unit.home, {})
@@ -310,6 +321,7 @@ class Journal:
         only: Channel | None = None,
         most: int = MOST_AT_ONCE,
         timed: bool = False,
+        answer: Answer | None = None,
     ) -> list[Entry] | None:
         """Takes what waits for a component; None when it is to end, an empty list when it has to sleep.
 
@@ -323,31 +335,52 @@ class Journal:
             only: the one channel to take from.
             most: how many messages to take at most.
             timed: the caller will not sleep longer than some time of its own.
+            answer: what has come of the call that was taken before; told first. Not for a call with a future: see `answer`.
 
         Raises:
-            StaleComponent: the fence is cut.
+            StaleComponent: the fence is cut; who called was told when it was.
         """
-        with self.turnstile, self.lock:
-            fence.check_locked()
-            mailbox.asleep = False  # it may have woken by itself: a deadline, or an old permit
-            if fence.yields and fence.mode is not Mode.LIVE:
-                return None
+        wakes: Wakes = []
+        lock, turnstile = self.lock, self.turnstile  # as in `submit`
+        while turnstile.is_taken:
+            turnstile.wait()
+        with lock:
+            if fence.yields:
+                fence.check_locked()
+            if answer is not None:
+                self._answer_locked(mailbox, answer, wakes)
+            entries = self._take_locked(mailbox, fence, only, most, timed, wakes)
+            has_nothing = entries is not None and not entries and mailbox.call is None
             held = fence.held
-            entries = [] if held else mailbox.take_locked(only, most)
-            if entries or mailbox.call is not None:
-                return entries
-            if fence.mode is not Mode.LIVE:
-                return None
-            if not held and mailbox.fall_asleep_locked(only, timed):
-                entries = mailbox.take_locked(only, most)
-                if entries or mailbox.call is not None:
-                    mailbox.asleep = False
-                    return entries
-            announce = self.announce_idle
-        if held:
+            announce = has_nothing and self.announce_idle
+        if turnstile.sleepers:
+            turnstile.wake_next()
+        for parkable in wakes:
+            parkable.unpark()
+        if held and has_nothing:
             self.stay_awake(mailbox)  # it is no reader while it is paused: the others are
         if announce:
             self.on_idle()
+        return entries
+
+    def _take_locked(
+        self, mailbox: Mailbox, fence: Fence, only: Channel | None, most: int, timed: bool, wakes: Wakes
+    ) -> list[Entry] | None:
+        mailbox.asleep = False  # it may have woken by itself: a deadline, or an old permit
+        if fence.yields and fence.mode is not Mode.LIVE:
+            mailbox.put_down_call_locked(wakes)
+            return None
+        if mailbox.call is not None:
+            return []  # it was handed over while this one slept, or was about to wake by itself
+        entries = [] if fence.held else mailbox.take_locked(only, most)
+        if entries or mailbox.call is not None:
+            return entries
+        if fence.mode is not Mode.LIVE:
+            return None
+        if not fence.held and mailbox.fall_asleep_locked(only, timed):
+            entries = mailbox.take_locked(only, most)
+            if entries or mailbox.call is not None:
+                mailbox.asleep = False
         return entries
 
     def stay_awake(self, mailbox: Mailbox) -> None:
@@ -433,6 +466,18 @@ class Journal:
             self.announce_idle = announce
 
     # ------------------------------------------------------------------ lives
+    def begin_life(self, mailbox: Mailbox, fence: Fence) -> None:
+        """Says that a life begins, on the thread that will be its own until `forget_thread`; it reads nothing yet."""
+        self.threads[threading.get_ident()] = fence
+        with self.turnstile, self.lock:
+            fence.parkers.append(mailbox.parker)
+            if fence.mode is not Mode.CUT:
+                self._graph.beginning[fence] = mailbox
+
+    def forget_thread(self) -> None:
+        """Says that this thread is no life's own any more."""
+        self.threads.pop(threading.get_ident(), None)
+
     def attach(self, mailbox: Mailbox, fence: Fence) -> None:
         """Makes a mailbox a reader of its channels, until `end_life`; what failed there before is tried again."""
         wakes: Wakes = []
@@ -441,6 +486,7 @@ class Journal:
             if self._owing.get(fence.component) is not mailbox.parker:
                 self._owing.pop(fence.component, None)  # a life that has failed owes until there is another
             mailbox.fence = fence
+            self._graph.beginning.pop(fence, None)
             if mailbox.calls is not None:
                 mailbox.calls.readers.append(mailbox)
             for channel in mailbox.channels:
@@ -457,6 +503,7 @@ class Journal:
             if fence.mode is Mode.CUT:
                 return
             fence.advance_locked(Mode.CUT)
+            self._graph.beginning.pop(fence, None)
             if failed is not None:
                 channel, sequence = failed[0], failed[1]
                 channel.attempts[sequence] = channel.attempts.get(sequence, 0) + 1
@@ -481,18 +528,16 @@ class Journal:
 
     def _leave_calls_locked(self, mailbox: Mailbox, fence: Fence, wakes: Wakes) -> Call | None:
         """Takes a life out of everything that has to do with calls; returns the one that it has not answered."""
-        self._graph.waits.pop(fence, None)
-        for waited in [waited for waited in self._graph.calls if waited.caller is fence]:
-            del self._graph.calls[waited]
+        waited = self._graph.waits.pop(fence, None)
+        if isinstance(waited, Call):
+            waited.queue.give_up_locked(waited)
         queue, call = mailbox.calls, mailbox.call
-        if queue is None:
-            return None
-        if mailbox in queue.readers:
+        if queue is not None and mailbox in queue.readers:
             queue.readers.remove(mailbox)
-        if call is not None:
-            mailbox.call = None
-            ended = f"the life of {fence.component} that was at work on it has ended, and what it had changed and sent never was"
-            self._answer_locked(call, None, CallFailed(f"{call.by}: {call} was not answered: {ended}"), wakes)
+        if call is None or not call.begun:
+            return None  # `put_down_locked` gives back what was not begun
+        ended = f"the life of {fence.component} that was at work on it has ended, and what it had changed and sent never was"
+        self._answer_locked(mailbox, (None, CallFailed(f"{call.by}: {call} was not answered: {ended}")), wakes)
         return call
 
     def advance(self, fence: Fence, mode: Mode, *, drain: bool = True) -> None:
@@ -545,60 +590,73 @@ class Journal:
             fence.parkers.remove(parker)
 
     # ------------------------------------------------------------------ calls
-    def call(self, call: Call, fence: Fence | None) -> None:
+    def call(self, call: Call) -> None:
         """Has a call wait for the component that it is for. Who stands behind it waits while `waits_for_call` says so.
 
-        Args:
-            fence: of the life that calls; None for a caller from outside.
-
         Raises:
-            StaleComponent: the fence is cut.
+            StaleComponent: the fence of the caller is cut.
             StopRequested: the caller was asked to stop a while ago.
             CallFailed: nobody will ever take it.
             DeadlockError: it could never be answered.
         """
         wakes: Wakes = []
-        with self.turnstile, self.lock:
-            if fence is not None:
-                fence.check_locked()
-                if fence.mode is Mode.ENDING:
-                    raise StopRequested(f"{fence.component} was asked to stop")
-            if call.caller is not None:
-                if circle := self._graph.circle_locked(call.caller, call.queue):
-                    raise deadlock(call, circle)
-                call.queue.put_locked(call, wakes)
-                self._graph.waits[call.caller] = call.queue
-                self._graph.calls[call] = None
-            else:
-                call.queue.put_locked(call, wakes)
+        fence, waiter = call.fence, call.waiter
+        lock, turnstile = self.lock, self.turnstile  # as in `submit`
+        while turnstile.is_taken:
+            turnstile.wait()
+        try:
+            with lock:
+                if fence is not None and fence.yields:
+                    fence.check_locked()
+                    if fence.mode is Mode.ENDING:
+                        raise StopRequested(f"{fence.component} was asked to stop")
+                if not call.queue.hand_over_locked(call, wakes):
+                    if waiter is not None and (stuck := self._graph.stuck_locked(waiter, call)):
+                        raise deadlock(call, stuck)
+                    call.queue.put_locked(call)
+                if waiter is not None:
+                    self._graph.waits[waiter] = call
+        finally:
+            if turnstile.sleepers:
+                turnstile.wake_next()
         for parkable in wakes:
             parkable.unpark()
 
-    def waits_for_call(
-        self, call: Call, fence: Fence | None, deadline_s: float | None, timeout_s: float | None
-    ) -> bool:
-        """Whether the answer to a call is still to be waited for.
+    def waits_for_call(self, call: Call, deadline_s: float | None, timeout_s: float | None) -> bool:
+        """Whether the answer to a call is still to be waited for. When this raises, the call is given up.
 
         Raises:
-            StaleComponent: the fence is cut.
+            StaleComponent: the fence of the caller is cut.
             StopRequested: the caller was asked to stop a while ago.
             CallTimeout: the deadline is past.
         """
         with self.turnstile, self.lock:
-            if fence is not None:
+            fence = call.fence
+            if fence is not None and fence.mode is Mode.CUT:
+                self._give_up_locked(call)
                 fence.check_locked()
             if call.is_done:
                 return False
             if fence is not None and fence.mode is Mode.ENDING:
-                self._forget_locked(call)
-                call.queue.give_up_locked(call, timeout_s)
+                self._give_up_locked(call)
                 raise StopRequested(f"{fence.component} was asked to stop")
             if deadline_s is None or self._clock.monotonic() < deadline_s:
                 return True
-            self._forget_locked(call)
-            raise call.queue.give_up_locked(call, timeout_s)
+            late = timeout(call, timeout_s)
+            self._give_up_locked(call)
+            raise late
 
-    def answer(self, mailbox: Mailbox, fence: Fence, result: object, error: BaseException | None) -> None:
+    def give_up_call(self, call: Call) -> None:
+        """Says that nobody waits for the answer any more. Without effect when it was answered."""
+        with self.turnstile, self.lock:
+            self._give_up_locked(call)
+
+    def _give_up_locked(self, call: Call) -> None:
+        self._forget_locked(call)
+        if not call.is_done:
+            call.queue.give_up_locked(call)
+
+    def answer(self, mailbox: Mailbox, fence: Fence, answer: Answer) -> None:
         """Answers the call that a life has taken. Where it has a future, that may call back, on this thread.
 
         Raises:
@@ -608,46 +666,48 @@ class Journal:
         with self.turnstile, self.lock:
             fence.check_locked()
             call = mailbox.call
-            assert call is not None
-            mailbox.call = None
-            self._answer_locked(call, result, error, wakes)
+            self._answer_locked(mailbox, answer, wakes)
         for parkable in wakes:
             parkable.unpark()
-        call.settle()
+        if call is not None:
+            call.settle()
 
-    def _answer_locked(self, call: Call, result: object, error: BaseException | None, wakes: Wakes) -> None:
+    def _answer_locked(self, mailbox: Mailbox, answer: Answer, wakes: Wakes) -> None:
+        call, mailbox.call = mailbox.call, None
+        assert call is not None
         call.queue.in_work -= 1
         self._forget_locked(call)
-        call.answer_locked(result, error, wakes)
+        call.answer_locked(*answer, wakes)
 
     def _forget_locked(self, call: Call) -> None:
         """Notes that nobody waits for the answer any more."""
-        if self._graph.calls.pop(call, call) is None and call.caller is not None:
-            self._graph.waits.pop(call.caller, None)
+        waiter = call.waiter
+        if waiter is not None and self._graph.waits.get(waiter) is call:
+            del self._graph.waits[waiter]
 
     def note_wait(self, fence: Fence, ticket: Ticket | None) -> None:
         """Notes that a life's own thread waits for room, or no longer does; a call that this keeps from being answered fails.
 
         Args:
-            ticket: what it waits with; None when it does not wait any more.
+            ticket: what it waits with, for as long as it takes; None when it does not wait any more.
         """
         wakes: Wakes = []
         with self.turnstile, self.lock:
             graph = self._graph
-            if ticket is None or ticket.channel is None:
+            if ticket is None:
                 graph.waits.pop(fence, None)
                 return
-            if ticket.granted or not graph.calls:
-                graph.waits[fence] = ticket.channel
+            if ticket.granted or fence.mode is Mode.CUT:
                 return
-            circle = graph.circle_locked(fence, ticket.channel)
-            graph.waits[fence] = ticket.channel
-            call = graph.youngest_locked(circle)
+            stuck = graph.stuck_locked(fence, ticket)
+            call = graph.youngest_call_locked(stuck)
+            graph.waits[fence] = ticket
             if call is not None:
+                error = deadlock(call, stuck)
                 self._forget_locked(call)
-                if call in call.queue.waiting:
+                if call.worker is None:
                     call.queue.waiting.remove(call)
-                call.answer_locked(None, deadlock(call, circle), wakes)
+                call.answer_locked(None, error, wakes)
         for parkable in wakes:
             parkable.unpark()
 
@@ -657,7 +717,7 @@ class Journal:
             queue.closed = ""
 
     def close_calls(self, queue: CallQueue, why: str) -> None:
-        """Fails the calls that wait and those that come, because nobody will take them."""
+        """Fails the calls that wait and those that come, because nobody will take them. Futures may call back, on this thread."""
         wakes: Wakes = []
         with self.turnstile, self.lock:
             failed = queue.close_locked(why, wakes)
@@ -850,6 +910,13 @@ class Journal:
                 if bodies is not None and key in bodies:
                     return (bodies[key],)
             return None
+
+    def ticks_of(self, component: str) -> dict[str, bytes]:
+        """The row of each schedule of a component, by the name of its method, as of the last whole unit."""
+        prefix = rows.tick_key(component, "")
+        with self.turnstile, self.lock:
+            found = [(key, row) for key, row in self.ticks.items() if key.startswith(prefix)]
+        return {key.removeprefix(prefix): row for key, row in found if row is not None}
 
     def stored_states(self, component: str) -> dict[str, bytes]:
         """The stored forms of a component's states, as of its last whole unit."""

@@ -48,14 +48,21 @@ class RecoveredChannel:
 
 @attrs.frozen
 class Recovered:
-    """Everything that an earlier run left."""
+    """Everything that an earlier run left.
+
+    Attributes:
+        states: the stored forms of each component's states.
+        channels: what is left in each channel.
+        ticks: the row of each schedule, by `rows.tick_key`.
+    """
 
     states: dict[str, dict[str, bytes]]
     channels: dict[str, RecoveredChannel]
+    ticks: dict[str, bytes] = attrs.Factory(dict)
 
     @property
     def is_empty(self) -> bool:
-        return not self.states and not self.channels
+        return not (self.states or self.channels or self.ticks)
 
 
 Row = tuple[int, int, str]
@@ -132,7 +139,11 @@ class Ledger:
                 eras=[(first, run_id) for run_id, first in eras.get(channel, {}).items()],
                 ids=ids.get(channel, {}),
             )
-        return Recovered(states, channels)
+        ticks = {}
+        for key, body in read(rows.TICKS):
+            rows.tick_of(key, body)  # a row that cannot be read is refused now, not in the middle of a run
+            ticks[key.removeprefix(rows.TICKS)] = body
+        return Recovered(states, channels, ticks)
 
     def change(self, sealed: Sealed) -> Change:
         """The rows that make an epoch durable. Notes nothing down, so that it can be asked again."""

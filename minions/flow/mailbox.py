@@ -26,9 +26,11 @@ class Mailbox:
         only: while it sleeps, the one channel that it would take from; None for all of them.
         calls: those for its component, shared with the other replicas; None where nobody may call it.
         fence: of the life that reads; None until it is attached.
-        call: the call that was taken and is not answered.
+        call: the call that it has and that is not answered. Written under the lock; its thread may read it without, when it was
+            woken: what was handed to it stays until it answers.
         in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
         part: which of a channel's queues it takes from, where the channels have partitions.
+        held_back: the channels that it takes nothing from for now. Written by its own thread only, while it does not take.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class Mailbox:
         "calls",
         "channels",
         "fence",
+        "held_back",
         "in_hand",
         "only",
         "parker",
@@ -59,6 +62,7 @@ class Mailbox:
         self.timed = False
         self.only: Channel | None = None
         self.in_hand: deque[Entry] = deque()
+        self.held_back: tuple[Channel, ...] = ()
         self._turn = 0
         self._messages_first = False
 
@@ -70,7 +74,8 @@ class Mailbox:
         From a channel that is shared it takes one at a time, because what it has in hand cannot be worked on by the others; from
         one that drops too, because what it has in hand cannot be dropped.
         """
-        if self.calls is not None and not self._messages_first and self._take_call_locked():
+        calls = self.calls
+        if calls is not None and calls.waiting and not self._messages_first and calls.take_locked(self):
             return []
         self._messages_first = False
         channels = self.channels
@@ -81,7 +86,7 @@ class Mailbox:
             if channel.lanes:
                 channel.gather_locked()
             queue = channel.queues[self.part]
-            if not queue:
+            if not queue or channel in self.held_back:
                 continue
             self._turn = (self._turn + step + 1) % len(channels)
             count = min(len(queue), most) if not channel.shared and channel.overflow == "block" else 1
@@ -89,15 +94,21 @@ class Mailbox:
             entries = [popleft() for _ in range(count)]
             self.in_hand.extend(entries)
             return entries
-        if self.calls is not None:
-            self._take_call_locked()
+        if calls is not None and calls.waiting:
+            calls.take_locked(self)
         return []
 
-    def _take_call_locked(self) -> bool:
-        assert self.calls is not None
-        self.call = self.calls.take_locked()
-        self._messages_first = self.call is not None
-        return self._messages_first
+    def hand_locked(self, call: Call) -> None:
+        """Gives it a call, to be answered before it takes anything else; a message comes after that."""
+        self.call = call
+        self.asleep = False
+        self._messages_first = True
+
+    def put_down_call_locked(self, wakes: Wakes) -> None:
+        """Gives back a call that it was handed and has not begun."""
+        if self.call is not None and not self.call.begun:
+            call, self.call = self.call, None
+            call.queue.give_back_locked(call, wakes)
 
     def fall_asleep_locked(self, only: Channel | None, timed: bool) -> bool:
         """Says that its thread is about to sleep; whether it has to look once more before, because something may have come.
@@ -121,6 +132,7 @@ class Mailbox:
             but: an entry that stays in hand.
         """
         self.asleep = False
+        self.put_down_call_locked(wakes)
         kept = [entry for entry in self.in_hand if entry is but]
         for channel in self.channels:
             channel.give_back_locked(

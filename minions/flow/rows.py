@@ -5,6 +5,7 @@
 ``acks/<channel>``                    what is settled: JSON, the low-water mark and the intervals above it
 ``chan/<channel>/<first number>``     messages in order: type, origin, number and stored form of each
 ``dead/<channel>/<number>``           a dead letter: JSON with the error and its traceback, then the stored message
+``tick/<component>/<method>``          where a schedule stands: JSON
 ``table/<home>/<table>/<key>``        an entry of a table: the stored form of its value; the home is the component, or a partition
 ====================================  ==========================================================================
 
@@ -30,7 +31,9 @@ __all__ = [
     "DEAD",
     "STATES",
     "TABLES",
+    "TICKS",
     "DeadLetter",
+    "Tick",
     "acks_body",
     "acks_of",
     "channel_key",
@@ -45,6 +48,8 @@ __all__ = [
     "states_of",
     "table_place",
     "table_prefix",
+    "tick_key",
+    "tick_of",
 ]
 
 STATES = "state/"
@@ -52,6 +57,7 @@ ACKS = "acks/"
 CHANNELS = "chan/"
 DEAD = "dead/"
 TABLES = "table/"
+TICKS = "tick/"
 
 _OWN_ID = "="
 _LENGTH = struct.Struct(">I")
@@ -93,6 +99,37 @@ class DeadLetter:
             return cls(message=message, **json.loads(kept))
         except (ValueError, TypeError) as error:
             raise _malformed(key) from error
+
+
+@attrs.frozen
+class Tick:
+    """Where a schedule stands: its last tick, or the moment from which its ticks are counted.
+
+    Attributes:
+        wall_s: that moment, seconds since the epoch (UTC).
+        mono_s: the same, monotonic seconds of the run.
+        run_id: the run.
+    """
+
+    wall_s: float
+    mono_s: float
+    run_id: str
+
+    def body(self) -> bytes:
+        return json.dumps(attrs.asdict(self)).encode()
+
+
+def tick_key(component: str, method: str) -> str:
+    """The key of the row of a schedule, without `TICKS`."""
+    return f"{component}/{method}"
+
+
+def tick_of(key: str, body: bytes) -> Tick:
+    try:
+        kept = json.loads(body)
+        return Tick(float(kept["wall_s"]), float(kept["mono_s"]), str(kept["run_id"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _malformed(key) from error
 
 
 def channel_key(channel: str, first: int) -> str:

@@ -26,6 +26,7 @@ __all__ = ["Blocking"]
 _LOCK_TIMEOUT_S = 0.5
 _HTTP_LIBRARIES = {"http", "requests", "urllib3"}
 _BENEATH_HTTP = {*_HTTP_LIBRARIES, "socket", "ssl"}
+_STATEMENT_RUNS = 1  # PQTRANS_ACTIVE of libpq
 
 Waker = Callable[[Any, int, bool], object]
 """Wakes the threads that are blocked in a resource: the resource, the ident of the thread that has registered it, whether this is
@@ -206,8 +207,12 @@ def _cancel_task(resource: Any, _ident: int, _again: bool) -> None:
 
 
 def _cancel_statement(resource: Any, ident: int, again: bool) -> None:
-    """Asks the server to cancel, by a connection of its own; when asked again, ends the connection."""
-    if again:
+    """Asks the server to cancel, by a connection of its own; when asked again, ends the connection.
+
+    So it does at once where no statement runs, as while the thread waits for notifications: there is nothing to cancel then.
+    """
+    status = getattr(getattr(resource, "info", None), "transaction_status", _STATEMENT_RUNS)
+    if again or status != _STATEMENT_RUNS:
         _shut_descriptor_down(resource, ident, again)
     else:
         resource.cancel()

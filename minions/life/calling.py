@@ -5,15 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, NoReturn, Protocol
 
+from minions.clock import Clock
 from minions.errors import UsageError
-from minions.flow.calls import CallQueue
+from minions.flow.calls import Call, CallQueue, Stage
+from minions.flow.journal import Journal
 from minions.model.component import Component
 from minions.model.declaration import FRAMEWORK_NAMES, HOOKS
+from minions.model.wrapped import Wrapped
 
-__all__ = ["Caller", "Proxy", "RemoteMethod", "lazy"]
+__all__ = ["Caller", "Proxy", "RemoteMethod", "lazy", "refuse_bad_seconds", "told_where", "wait_for_answer"]
+
+_DONE = Stage.DONE
+_LAZY = frozenset({GeneratorType, CoroutineType, AsyncGeneratorType})
 
 
 class Caller(Protocol):
@@ -88,17 +95,32 @@ class Proxy:
 
 def not_callable(component: type[Component], name: str) -> str:
     """Why an attribute of a component cannot be called from another one; empty where it can."""
+    if issubclass(component, Wrapped):
+        return _not_callable_of(component._made.kind, name)
     method = inspect.getattr_static(component, name, None)
     if name in FRAMEWORK_NAMES or name in HOOKS:
         return "it is the runtime's"
     if name.startswith("_"):
         return "it is private"
-    if method is None:
+    if method is None and not any(name == field.name for field in getattr(component, "__attrs_attrs__", ())):
         return f"{component.__qualname__} has no such method"
     if name in component.__minions_declaration__.handlers.values():
         return "it is a handler; send a message"
     if not inspect.isfunction(method):
         return "only plain methods can be called, not attributes: write a method that returns it"
+    return _lazy_function(inspect.unwrap(method))
+
+
+def _not_callable_of(kind: type | None, name: str) -> str:
+    """The same for an object that is wrapped, of which the class may not be known before the object is made."""
+    if name.startswith("_"):
+        return "it is private"
+    found = inspect.getattr_static(kind, name, None)
+    if found is None:
+        return ""  # an attribute that the object may have all the same; otherwise its own error says so
+    method = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
+    if not callable(method):
+        return "only methods can be called, not attributes: wrap an object that has a method which returns it"
     return _lazy_function(inspect.unwrap(method))
 
 
@@ -110,10 +132,52 @@ def _lazy_function(method: Any) -> str:
     return ""
 
 
+def wait_for_answer(
+    call: Call, journal: Journal, clock: Clock, deadline_s: float | None, timeout_s: float | None
+) -> Any:
+    """Blocks until a call that was made is answered; returns what its method returned, or raises what it raised."""
+    parker = call.parker
+    assert parker is not None
+    try:
+        clock.wait(parker, deadline_s)
+        while call.stage is not _DONE and journal.waits_for_call(call, deadline_s, timeout_s):
+            clock.wait(parker, deadline_s)
+    except BaseException:  # Ctrl-C, too
+        journal.give_up_call(call)
+        raise
+    error, call.error = call.error, None  # its traceback has the frames of both sides, which hold the call
+    if error is None:
+        return call.result
+    try:
+        raise error
+    finally:
+        del error
+
+
+def told_where(error: BaseException, call: Call, epoch: int) -> BaseException:
+    """An error that a called method has raised, with a note that says which and where. Once, however often it is raised."""
+    note = f"raised in {call}, life {epoch}, called by {call.by}"
+    with suppress(Exception):  # there are classes of errors that bear no note
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+    return error
+
+
+def refuse_bad_seconds(value: object, where: str) -> None:
+    """Refuses what is no time that a call may take.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise UsageError(f"{where}: {value!r} must be a number of seconds above 0")
+
+
 def lazy(result: object) -> str:
     """Why a result cannot be handed to another thread; empty where it can."""
-    if inspect.isgenerator(result) or inspect.iscoroutine(result) or inspect.isasyncgen(result):
-        return f"it returned a {type(result).__name__}, which would run on the caller's thread: return a list"
-    if isinstance(result, AbstractContextManager) and type(result).__module__ == "contextlib":
+    kind = type(result)
+    if kind in _LAZY:
+        return f"it returned a {kind.__name__}, which would run on the caller's thread: return a list"
+    if kind.__module__ == "contextlib" and isinstance(result, AbstractContextManager):
         return "it returned a context manager, which would run on the caller's thread: return what it guards"
     return ""

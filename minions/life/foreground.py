@@ -7,6 +7,7 @@ waits for a lock; the second of two signals in a row is lost that way.
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import signal
@@ -19,7 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["Foreground", "leave_now"]
+__all__ = ["Foreground", "end_although_somebody_hangs", "leave_now"]
 
 ENDED = 0
 """The word for: the system has ended. All others are numbers of signals."""
@@ -151,6 +152,14 @@ def _print_stacks() -> None:
             stacks = stacks[os.write(descriptor, stacks) :]
 
 
+def end_although_somebody_hangs() -> None:
+    """Has the process end by itself although a thread hangs in writing to standard error, which Python would wait for.
+
+    What the program does after this is done; then nothing more is waited for. Its exit code is 0, or 1 where an error has ended it.
+    """
+    atexit.register(lambda: leave_now(int(hasattr(sys, "last_value")), ""))
+
+
 def leave_now(exit_code: int, report: str, flush_timeout_s: float = 1.0) -> NoReturn:
     """Ends the process although threads are left that cannot be ended; writes a last line to standard error.
 
@@ -168,5 +177,5 @@ def _flush(report: str) -> None:
     if sys.stdout is not None:
         sys.stdout.flush()
     if sys.stderr is not None:
-        sys.stderr.write(f"{report}\n")
+        sys.stderr.write(f"{report}\n" if report else "")
         sys.stderr.flush()

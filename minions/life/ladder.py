@@ -17,6 +17,9 @@ from minions.life.traces import describe, trace_of
 
 __all__ = ["Ladder"]
 
+_MOST_LOOKS = 1_000
+"""How often it is looked whether a thread computes, before it is let be: at most 50 ms of CPU time."""
+
 
 class Ladder:
     """Breaks off what the threads of a system are at. Its methods return at once; any thread may call them. No lock."""
@@ -61,7 +64,8 @@ class Ladder:
         for problem in life.blocked_in.unblock(again=True):
             self._failed(life, problem, "")
         if isinstance(life, ShelteredLife):
-            life.injection.throw(Interrupted)
+            # A thread that mostly computes may be in a system call, or in code of the runtime, at the one moment.
+            any(life.injection.throw(Interrupted) for _ in range(_MOST_LOOKS))
 
     def _failed(self, life: Life, error: str, trace: str) -> None:
         self._tell(

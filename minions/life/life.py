@@ -11,10 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
+from threading import local
+from types import MappingProxyType
 from typing import Any
 
 from minions.clock import Clock, Parkable
 from minions.errors import (
+    CallFailed,
     CannotDecode,
     InboxEmpty,
     InboxFull,
@@ -28,9 +31,10 @@ from minions.errors import (
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.board import Marks
+from minions.flow.calls import Answer, CallQueue
 from minions.flow.calls import Call as RemoteCall
-from minions.flow.calls import CallQueue
 from minions.flow.channel import Channel, Entry
+from minions.flow.codec import codec_of
 from minions.flow.journal import Journal
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.parker import Parker
@@ -38,19 +42,25 @@ from minions.flow.table_reader import TableReader
 from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
-from minions.life.calling import Proxy, RemoteMethod, lazy
+from minions.life.calling import Proxy, RemoteMethod, lazy, refuse_bad_seconds, told_where, wait_for_answer
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.states import NO_STATES, States
 from minions.life.tables import LiveTable
+from minions.life.timetable import Timetable
 from minions.life.traces import describe
 from minions.model.component import Component, copy_of
 from minions.model.partition import home_of
 from minions.model.ports import Outbox, State, Table
+from minions.model.rates import Rate, unlimited
+from minions.model.wrapped import called_on
+from minions.observe.field_logger import FieldLogger
 
 __all__ = ["Life"]
 
 _SETTLE_AT_LEAST_EVERY_S = 0.001
+_RATE = "its rate limit"
+_NO_TICKS: Mapping[str, bytes] = MappingProxyType({})
 _MOST_BETWEEN_CALLS = 16
 """How many messages a component that may be called handles before it looks whether somebody calls."""
 
@@ -98,7 +108,8 @@ class Life:
         self.parker = parker
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name), plan.calls)
         self._most = MOST_AT_ONCE if plan.calls is None else _MOST_BETWEEN_CALLS
-        self._timeouts = threading.local()  # `seconds`: what the innermost call_timeout of a thread says
+        self._sets_timeouts = False  # whether call_timeout was ever entered; set by any thread, and never reset
+        self._timeouts = local()  # `seconds`: what the innermost call_timeout of a thread says
         self.current: Entry | None = None
         self.has_begun = False
         self.has_worked = False
@@ -112,10 +123,15 @@ class Life:
         self._plan = plan
         self._journal = journal
         self._clock = clock
-        self._log = log
+        self._log = FieldLogger(log, self._log_fields)
         self._on_set_aside = on_set_aside
         self.ident = 0
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
+        declared = plan.node.declaration
+        self._ticks: dict[str, Callable[[], None]] = {}  # the methods with a schedule, by name
+        self._timetable = Timetable(self.name, declared.schedules, clock, plan.run_id) if declared.schedules else None
+        self._paces = {plan.reads[inbox]: plan.paces.of(inbox, rates) for inbox, rates in declared.rates.items()}
+        self._goes_by_time = bool(self._timetable is not None or self._paces)
         self._home = self.name  # the name under which the state is kept that is in place now
         self._partition: int | None = None  # whose state that is; None for the component's own
         self._partitions: dict[int, States] = {}
@@ -145,7 +161,7 @@ class Life:
     def begin(self) -> None:
         """Makes the instance, restores its state, and runs `on_start` as one unit of work."""
         self.ident, self.native_id = threading.get_ident(), threading.get_native_id()
-        self._journal.join(self.fence, self.parker)
+        self._journal.begin_life(self.mailbox, self.fence)
         declaration = self._plan.node.declaration
         self.instance = copy_of(self._plan.node.blueprint, self, self._plan.configured)
         mine = self._values = self.instance.__dict__
@@ -154,16 +170,24 @@ class Life:
         for name, channel in self._plan.reads.items():
             mine[name] = Receiver(self, channel)
             if name in declaration.handlers:
-                self._handlers[channel] = getattr(self.instance, declaration.handlers[name])
+                self._handlers[channel] = self._method(declaration.handlers[name])
         self._states.restore(mine)
         mine.update(self._tables)
         for name, (queue, component) in self._plan.uses.items():
             mine[name] = Proxy(self, queue, component, declaration.uses[name].timeout_s)
-        self._whole(self.instance.on_start)
+        self._ticks = {name: getattr(self.instance, name) for name in declaration.schedules}
+        timetable = self._timetable
+        begun = {} if timetable is None else timetable.begin(self._journal.ticks_of(self.name))
+        self._whole(self.instance.on_start, begun)
         if self._plan.partitioned:
             self._refuse_strays()
         self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
+
+    def _method(self, name: str) -> Callable[[Any], None]:
+        """The handler of that name, without a limit, which is kept before a message is taken to it."""
+        method: Callable[[Any], None] = unlimited(getattr(type(self.instance), name)).__get__(self.instance)
+        return method
 
     def _sender(self, outbox: Outbox[Any]) -> Sender:
         channels = self._plan.feeds[outbox.name]
@@ -179,47 +203,109 @@ class Life:
             self._close_if_open()
             self._save_if_changed()
             return
+        answer: Answer | None = None  # what has come of the last call, to be told with the next look into the mailbox
+        entries: list[Entry] | None = []
         while True:
             if self.calls.owing:
                 self.calls.call_ready()
-            entries = self._journal.take(self.mailbox, self.fence, most=self._most)
-            if entries is None:
-                return
+            wake_s = self._before_taking() if self._goes_by_time else None
+            if answer is not None or self.mailbox.call is None:
+                entries = self._journal.take(
+                    self.mailbox, self.fence, most=self._most, timed=wake_s is not None, answer=answer
+                )
+                answer = None
+                if entries is None:
+                    return
             if self.mailbox.call is not None:
-                self._answer(self.mailbox.call)
+                answer = self._answer(self.mailbox.call)
             elif entries:
                 self.handle_all(entries)
-                if self.mailbox.in_hand:  # it was broken off; not by what the fence says, which may say otherwise by now
+                if self.mailbox.in_hand:  # it was broken off; the fence may say otherwise by now
                     self._put_down()
             else:
-                self._wait(self.parker, None, "a message")
+                self._wait(self.parker, wake_s, "a message" if wake_s is None else self._awaited())
+
+    def _before_taking(self) -> float | None:
+        """Makes a tick that is due, and holds back what may not be handled yet; says when to look again."""
+        self._tick_if_due()
+        if self.fence.held:
+            return None
+        now_s = self._clock.monotonic()
+        moments = [] if self._timetable is None else [self._timetable.due_s]
+        held_back = []
+        for channel, pace in self._paces.items():
+            ready_s = pace.ready_s(now_s)
+            if ready_s > now_s:
+                held_back.append(channel)
+                moments.append(ready_s)
+        self.mailbox.held_back = tuple(held_back)
+        return min(moments, default=None)
+
+    def _awaited(self) -> str:
+        """What it waits for, for people: read without the lock."""
+        if any(channel.queues[self.mailbox.part] for channel in self.mailbox.held_back):
+            return _RATE
+        if self._timetable is None:
+            return "a message"
+        return "a message or its next tick" if self.mailbox.channels else "its next tick"
+
+    def _tick_if_due(self) -> None:
+        """Makes one tick, if one is due; between two units only."""
+        timetable = self._timetable
+        if timetable is None or self.fence.held or self.fence.mode is not Mode.LIVE:
+            return
+        method = timetable.due()
+        if method is None:
+            return
+        self._journal.stay_awake(self.mailbox)
+        hook, self._hook = self._hook, method
+        self._whole(self._ticks[method], timetable.made(method))
+        timetable.is_whole(method)
+        self._hook = hook
+        if self.calls.owing:
+            self.calls.call_ready()
 
     def _run(self) -> None:
         self.instance.run()
 
-    def _answer(self, call: RemoteCall) -> None:
-        """Runs a method that was called, as one unit of work, and answers once that is whole. What it raises is the answer."""
-        unit = self.open_unit = Unit(self.name)
+    def _answer(self, call: RemoteCall) -> Answer | None:
+        """Runs a method that was called, as one unit of work. What it raises is the answer.
+
+        Returns:
+            The answer, to be told when this unit is whole, which it is; None where it was told already.
+        """
+        answer = self._answer_to(call) if call.begin() else (None, None)
+        try:
+            if call.future is None and not self.calls.owing and not self._goes_by_time:
+                return answer
+            self._journal.answer(self.mailbox, self.fence, answer)
+            return None
+        finally:
+            del answer  # the traceback of an error leads to this frame, which would keep it alive
+
+    def _answer_to(self, call: RemoteCall) -> Answer:
+        unit = self.open_unit = self._spare
         self._called = call.method
-        result, error = None, None
+        self.units += 1
         try:
             result = self._run_called(call)
-            self._submit_changed(unit)
+            if unit.sends or self._plan.keeps or self.calls.handed:
+                self._spare = Unit(self.name)
+                self._submit_changed(unit)
         except (StaleComponent, StopRequested, Interrupted, StoreError):
             raise
         except BaseException as raised:  # noqa: BLE001 - it is the caller's
+            self._spare = Unit(self.name)
             self.drop_unit()
             self._restore()
-            raised.add_note(f"raised in {call}, life {self.fence.epoch}, called by {call.by}")
-            result, error = None, raised
+            self._called = ""
+            return None, told_where(raised, call, self.fence.epoch)
         self.open_unit = None
         self._called = ""
-        self._journal.answer(self.mailbox, self.fence, result, error)
-        if self.calls.owing:
-            self.calls.call_ready()
+        return result, None
 
     def _run_called(self, call: RemoteCall) -> Any:
-        result = getattr(self.instance, call.method)(*call.arguments, **call.keywords)
+        result = getattr(called_on(self.instance), call.method)(*call.arguments, **call.keywords)
         if reason := lazy(result):
             raise UsageError(f"{call} cannot be called from another component: {reason}")
         return result
@@ -235,6 +321,8 @@ class Life:
         if interrupted:
             self.drop_unit()
             self._restore()
+        if self._called:
+            self._fail_call()
         self.has_worked = True
         self.calls.call_rest()
         self._hook = "on_stop"
@@ -242,9 +330,18 @@ class Life:
         self._whole(self.instance.on_stop)
         self.calls.call_rest()
 
+    def _fail_call(self) -> None:
+        """Says that the method in work was broken off."""
+        call, self._called = self.mailbox.call, ""
+        if call is not None:
+            ended = f"{self.name} was asked to stop while it was at work on it, and what it had changed never was"
+            error = CallFailed(f"{call.by}: {call} was not answered: {ended}")
+            self._journal.answer(self.mailbox, self.fence, (None, error))
+
     def forget(self) -> None:
         """Lets go of the instance, so that what it holds is freed before the next life needs it. Last on its own thread."""
         self.ident = self.native_id = 0  # the numbers may be given to another thread, which is not this one
+        self._journal.forget_thread()
         self.open_unit = self.current = None
         self._handlers.clear()
         self._values = {}
@@ -266,7 +363,8 @@ class Life:
         """What user code is at work: "on_start", "run", "on_stop", the name of a handler or of a method that was called."""
         if self._called:
             return self._called
-        handler = self._handlers.get(self.current[0]) if self.current is not None else None
+        entry = self.current  # read once: the watchdog asks while the thread goes on
+        handler = self._handlers.get(entry[0]) if entry is not None else None
         return self._hook if handler is None else handler.__name__
 
     @property
@@ -303,7 +401,9 @@ class Life:
     def handle_all(self, entries: list[Entry]) -> None:
         """Handles messages of one inbox, each as one unit of work; stops between two of them when it is to end or is paused."""
         channel = entries[0][0]
-        if channel.codec is None and not self._plan.keeps:
+        if self._goes_by_time:
+            self._handle_in_time(channel, entries)
+        elif channel.codec is None and not self._plan.keeps:
             self._handle_effectless(channel, entries)
         else:
             for entry in entries:
@@ -311,6 +411,18 @@ class Life:
                     break
                 self._handle(entry)
         self.flush()
+
+    def _handle_in_time(self, channel: Channel, entries: list[Entry]) -> None:
+        """Handles messages one by one, with ticks between them, and as many as their pace allows."""
+        pace, timetable, monotonic = self._paces.get(channel), self._timetable, self._clock.monotonic
+        for entry in entries:
+            if timetable is not None and monotonic() >= timetable.due_s:
+                self._tick_if_due()
+            if self._is_careful:
+                self._wait_until_on_disk(entry)
+            if self.fence.yields or (pace is not None and pace.take(monotonic()) is not None):
+                break
+            self._handle(entry)
 
     def _handle_effectless(self, channel: Channel, entries: list[Entry]) -> None:
         """Handles messages that are not durable, in a component that keeps nothing: unless it sends, a handler changes nothing.
@@ -441,6 +553,12 @@ class Life:
     def log(self) -> logging.Logger:
         return self._log
 
+    def _log_fields(self) -> dict[str, Any]:
+        """What each line that it logs carries."""
+        fields = {"component": self.name, "epoch": self.fence.epoch}
+        message_id = self._message_id()
+        return {**fields, "message_id": message_id} if message_id else fields
+
     @property
     def running(self) -> bool:
         return self.fence.mode is Mode.LIVE  # read without the lock: the answer may be late by one turn of a loop
@@ -479,24 +597,30 @@ class Life:
         timeout_s: float | None,
     ) -> Any:
         """On any thread."""
-        timeout_s = getattr(self._timeouts, "seconds", timeout_s)
-        deadline_s = self._deadline_s(timeout_s)
-        caller = self.fence if self._is_own_thread() else None
-        with self._parker_of_this_thread() as parker:
-            call = RemoteCall(queue, method, arguments, keywords, self.name, caller=caller, parker=parker)
-            self._journal.call(call, self.fence)
-            while self._journal.waits_for_call(call, self.fence, deadline_s, timeout_s):
-                self._wait(parker, deadline_s, f"{call} to answer")
-        if call.error is not None:
-            raise call.error
-        return call.result
+        if self._sets_timeouts:
+            timeout_s = getattr(self._timeouts, "seconds", timeout_s)
+        clock = self._clock
+        deadline_s = None if timeout_s is None else clock.monotonic() + timeout_s
+        if threading.get_ident() != self.ident:
+            waiter = self._journal.threads.get(threading.get_ident())  # another life's, where a future calls back
+            with self._parker_of_this_thread() as parker:
+                call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, waiter, parker)
+                self._journal.call(call)
+                return wait_for_answer(call, self._journal, clock, deadline_s, timeout_s)
+        call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, self.fence, self.parker)
+        self._journal.call(call)
+        self.waits_for = f"{queue.name}.{method}() to answer"
+        try:
+            return wait_for_answer(call, self._journal, clock, deadline_s, timeout_s)
+        finally:
+            self.waits_for = ""
 
     def submit_call(
         self, queue: CallQueue, method: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     ) -> Future[Any]:
         """On any thread."""
         future: Future[Any] = Future()
-        self._journal.call(RemoteCall(queue, method, arguments, keywords, self.name, future=future), self.fence)
+        self._journal.call(RemoteCall(queue, method, arguments, keywords, self.name, self.fence, future=future))
         return future
 
     def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]:
@@ -511,6 +635,8 @@ class Life:
     @contextmanager
     def call_timeout(self, seconds: float) -> Iterator[None]:
         """On any thread."""
+        refuse_bad_seconds(seconds, f"{self.name}: call_timeout()")
+        self._sets_timeouts = True
         mine = self._timeouts.__dict__
         before = dict(mine)
         mine["seconds"] = seconds
@@ -553,6 +679,20 @@ class Life:
             while ticket is not None and self._journal.waits_for_commit(ticket, self.fence, deadline_s):
                 self._wait(parker, deadline_s, "a commit")
 
+    def keep_pace(self, method: Callable[..., Any], rates: tuple[Rate, ...]) -> None:
+        """On any thread."""
+        pace = self._plan.paces.of(method, rates)
+        with self._parker_of_this_thread() as parker:
+            while (ready_s := pace.take(self._clock.monotonic())) is not None:
+                self._refuse_if_over()
+                # What follows a commit, and on_stop, have begun because it is to stop: they are left their time.
+                is_last = self.has_worked or self.calls.current is not None
+                if self.fence.mode >= (Mode.ENDING if is_last else Mode.STOPPING):
+                    raise StopRequested(
+                        f"{self.name} was asked to stop, and {method.__name__}() waits for its rate limit"
+                    )
+                self._wait(parker, ready_s, _RATE)
+
     def after_commit(self, function: Callable[[], object]) -> None:
         self._own_thread_only("after_commit()")
         self._refuse_if_over()
@@ -566,6 +706,19 @@ class Life:
         self.calls.hand_over(function, "", None)
         self.calls.unit_ends()
         self.calls.unit_is_whole()
+
+    def decoder_of(self, declared: Any) -> Callable[[bytes], Any]:
+        """What makes a value of a type from its JSON."""
+        return codec_of(declared).decode
+
+    @contextmanager
+    def woken_at_stop(self, parkable: Parkable) -> Iterator[None]:
+        """Has something woken whenever `running` may have changed, for a thread that waits elsewhere than here."""
+        self._journal.join(self.fence, parkable)
+        try:
+            yield
+        finally:
+            self._journal.leave(self.fence, parkable)
 
     @contextmanager
     def unit(self) -> Iterator[None]:
@@ -656,10 +809,19 @@ class Life:
             return entry, message
 
     def _next_entry(self, channel: Channel, deadline_s: float | None) -> Entry:
+        pace = self._paces.get(channel) if self._paces else None
         while True:
             self._call_ready_if_between_units()
-            timed = deadline_s is not None
+            wake_s, ready_s, begun_s = deadline_s, None, 0.0
+            if pace is not None:
+                begun_s = self._clock.monotonic()
+                ready_s = pace.take(begun_s)
+                self.mailbox.held_back = () if ready_s is None else (channel,)
+                wake_s = min((moment for moment in (ready_s, deadline_s) if moment is not None), default=None)
+            timed = wake_s is not None
             entries = self._journal.take(self.mailbox, self.fence, only=channel, most=1, timed=timed)
+            if pace is not None and ready_s is None and not entries:
+                pace.give_back(begun_s)
             if entries is None:
                 raise StopRequested(f"{self.name} was asked to stop, and nothing is left to receive")
             if entries:
@@ -668,7 +830,7 @@ class Life:
                 self._journal.stay_awake(self.mailbox)
                 raise InboxEmpty(f"{self.name}: no message came to {channel.name} within the timeout")
             self._marks.clear()  # while it waits for the next one, nothing is done with those that it has
-            self._wait(self.parker, deadline_s, f"a message in {channel.name}")
+            self._wait(self.parker, wake_s, f"a message in {channel.name}" if ready_s is None else _RATE)
             self._mark_received()
 
     def _mark_received(self) -> None:
@@ -678,10 +840,16 @@ class Life:
             self._marks.received(channel, sequence)
 
     # ------------------------------------------------------------------ units
-    def _whole(self, hook: Callable[[], None]) -> None:
-        """Runs a hook as one unit of work."""
+    def _whole(self, hook: Callable[[], None], ticks: Mapping[str, bytes] = _NO_TICKS) -> None:
+        """Runs a hook as one unit of work.
+
+        Args:
+            ticks: the rows of schedules that are written with it, by the names of their methods.
+        """
         unit = self.open_unit = Unit(self.name)
         hook()
+        for method, row in ticks.items():
+            unit.put(rows.TICKS, rows.tick_key(self.name, method), row)
         self._submit_changed(unit)
         self.open_unit = None
 
@@ -732,7 +900,8 @@ class Life:
         ticket = journal.submit(unit, fence, parker, mailbox)
         while ticket is not None:
             what = "the disk" if ticket.channel is None else f"room in {ticket.channel.name}"
-            noted = self._plan.with_calls and parker is self.parker  # others may wait for its answers
+            # Others may wait for its answers. A send with a timeout ends by itself, and blocks nobody for ever.
+            noted = self._plan.with_calls and parker is self.parker and deadline_s is None
             try:
                 if noted:
                     journal.note_wait(fence, ticket)

@@ -1,15 +1,18 @@
-"""Calls from outside of the components: by the main thread, a web handler, a test. Any thread; no state of its own."""
+"""Calls from outside of the components: by the main thread, a web handler, a test. Any thread but those of components."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from minions.clock import Clock
+from minions.errors import UsageError
 from minions.flow.calls import Call, CallQueue
 from minions.flow.journal import Journal
 from minions.flow.parker import Parker
+from minions.life.calling import wait_for_answer
 
 __all__ = ["Outsider"]
 
@@ -25,6 +28,7 @@ class Outsider:
         self.name = name
         self._journal = journal
         self._clock = clock
+        self._own = threading.local()  # `parker`: where a thread sleeps
 
     def call(
         self,
@@ -35,20 +39,25 @@ class Outsider:
         timeout_s: float | None,
     ) -> Any:
         """Calls a method and blocks until it is answered."""
+        own = self._journal.threads.get(threading.get_ident())
+        if own is not None:
+            raise UsageError(
+                f"{own.component}: System.call() is for threads outside of the components: declare `... = Uses(...)` in "
+                f"{own.component} to call {queue.name}.{method}()"
+            )
+        try:
+            parker = self._own.parker
+        except AttributeError:
+            parker = self._own.parker = Parker()
         deadline_s = None if timeout_s is None else self._clock.monotonic() + timeout_s
-        parker = Parker()
-        call = Call(queue, method, arguments, keywords, self.name, parker=parker)
-        self._journal.call(call, None)
-        while self._journal.waits_for_call(call, None, deadline_s, timeout_s):
-            self._clock.wait(parker, deadline_s)
-        if call.error is not None:
-            raise call.error
-        return call.result
+        call = Call(queue, method, arguments, keywords, self.name, None, None, parker)
+        self._journal.call(call)
+        return wait_for_answer(call, self._journal, self._clock, deadline_s, timeout_s)
 
     def submit_call(
         self, queue: CallQueue, method: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     ) -> Future[Any]:
         """Has a method run, and returns at once."""
         future: Future[Any] = Future()
-        self._journal.call(Call(queue, method, arguments, keywords, self.name, future=future), None)
+        self._journal.call(Call(queue, method, arguments, keywords, self.name, future=future))
         return future

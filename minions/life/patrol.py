@@ -63,6 +63,7 @@ class Patrol:
         self._sources = sources
         self._lives = lives
         self._post = post
+        self._stalled: set[tuple[str, int]] = set()  # the lives of which that was told; watchdog's thread only
         self._watchdog = WatchdogThread(
             limits,
             clock,
@@ -89,6 +90,10 @@ class Patrol:
         """What the watchdog has seen last."""
         return self._watchdog.seen
 
+    def still_for_s(self, component: str, epoch: int) -> float | None:
+        """For how long a life had made no progress at the last tick, in seconds; None where that is not watched. Any thread."""
+        return self._watchdog.still_for_s(component, epoch)
+
     def _pulses(self) -> list[Pulse]:
         return [self._pulse(life) for life in self._lives() if life.native_id]
 
@@ -111,7 +116,9 @@ class Patrol:
             case vigil.Stalled(component, epoch, for_s, cpu_s):
                 self._look_closely(component, epoch, for_s, cpu_s or 0.0)
             case vigil.Recovered(component, epoch, for_s, ended):
-                self._post(commands.Noted(events.ComponentRecovered(component, epoch, for_s, ended)))
+                if (component, epoch) in self._stalled:
+                    self._stalled.remove((component, epoch))
+                    self._post(commands.Noted(events.ComponentRecovered(component, epoch, for_s, ended)))
             case vigil.PauseSources(by):
                 self._post(commands.Pause(self._sources, by=by))
             case vigil.ResumeSources(by):
@@ -125,7 +132,8 @@ class Patrol:
 
     def _look_closely(self, component: str, epoch: int, for_s: float, cpu_s: float) -> None:
         for life in self._lives():
-            if life.name == component and life.fence.epoch == epoch and life.native_id:
+            is_it = life.name == component and life.fence.epoch == epoch
+            if is_it and life.native_id and life.running:  # one that was asked to stop is being dealt with
                 evidence = evidence_of(
                     component=component,
                     epoch=epoch,
@@ -136,4 +144,5 @@ class Patrol:
                     ident=life.ident,
                     native_id=life.native_id,
                 )
+                self._stalled.add((component, epoch))
                 self._post(commands.Stalled(component, epoch, evidence))

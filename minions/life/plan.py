@@ -13,6 +13,7 @@ from minions.flow.calls import CallQueue
 from minions.flow.channel import Channel
 from minions.flow.codec import TypeCodec, codec_of, state_codec_of, verify
 from minions.flow.keys import key_codec_of
+from minions.life.rates import Paces
 from minions.life.tables import TableCodecs
 from minions.model.component import Component
 from minions.model.partition import Partitioning
@@ -39,6 +40,8 @@ class NodePlan:
         uses: the calls of each component that it uses, and the component's class.
         with_calls: whether components of the system call each other.
         configured: arguments of its class in the place of those that the program gave.
+        run_id: of the run.
+        paces: of what is limited in it.
     """
 
     node: Node
@@ -51,6 +54,8 @@ class NodePlan:
     uses: dict[str, tuple[CallQueue, type[Component]]] = attrs.Factory(dict)
     with_calls: bool = False
     configured: Mapping[str, Any] = attrs.Factory(dict)
+    run_id: str = ""
+    paces: Paces = attrs.Factory(Paces)
 
     @property
     def keeps(self) -> bool:
@@ -104,7 +109,7 @@ class Plan:
             for inbox in node.declaration.inboxes.values():
                 name = f"{node.name}.{inbox.name}"
                 channels[name] = _channel(name, len(channels), node, inbox, run_id, problems)
-        queues = {node.name: CallQueue(node.name) for node in topology.nodes if node.answers_calls}
+        queues = {node.name: CallQueue(node.name, node.replicas) for node in topology.nodes if node.answers_calls}
         with_calls = any(node.declaration.uses for node in topology.nodes)
         nodes = {}
         for node in topology.nodes:
@@ -122,6 +127,7 @@ class Plan:
                 state_codecs={name: codec for name, codec in states.items() if codec is not None},
                 table_codecs={name: codecs for name, codecs in tables.items() if codecs is not None},
                 configured=configured.get(node.name, {}),
+                run_id=run_id,
                 calls=queues.get(node.name),
                 with_calls=with_calls,
                 uses={
@@ -149,6 +155,7 @@ def _channel(name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, 
         run_id=run_id,
         partition_of=None if node.partition_by is None else Partitioning(name, node.partition_by).partition_of,
         parts=1 if node.partition_by is None else node.replicas,
+        replicas=node.replicas,
     )
 
 

@@ -59,9 +59,11 @@ from minions.life.supervisor import Supervisor
 from minions.life.tables import tables_on_disk
 from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of
+from minions.life.watchdog import Seen
 from minions.model.limits import Watchdog
 from minions.model.partition import node_of
 from minions.model.topology import Topology
+from minions.observe.hooks import Hooks
 from minions.observe.observer import Observer
 
 __all__ = ["Options", "Runtime"]
@@ -104,6 +106,7 @@ class Runtime:
         options: Options,
         clock: Clock,
         on_event: Callable[[events.Event], None],
+        hooks: Hooks | None = None,
     ) -> None:
         """Makes the run; `start` begins it.
 
@@ -114,6 +117,7 @@ class Runtime:
             options: how it runs.
             clock: the source of time.
             on_event: told of everything that happens, in order, on the observer's thread; may be slow, and may raise.
+            hooks: those of plugins, told after it on a thread of their own.
         """
         self.name = name
         self.plan = plan
@@ -124,7 +128,7 @@ class Runtime:
         self._clock = clock
         self.disk = TableReader(options.folder)
         self._board: Board | None = None  # written before anything runs, and by the supervisor's thread at the end
-        self._observer = Observer(on_event, self._report_defect, f"{name}/observer")
+        self._observer = Observer(on_event, self._report_defect, f"{name}/observer", clock, Parker(), hooks)
         self._ladder = Ladder(name, self._observer.post)
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._writer: Writer | None = None
@@ -147,8 +151,8 @@ class Runtime:
             options.watchdog,
             options.folder,
             clock,
-            sources=tuple(node.name for node in topology.nodes if node.is_source),
-            lives=lambda: [thread.life for thread in list(self._threads.values())],
+            sources=tuple(node.name for node in topology.sources()),
+            lives=self.lives,
             inboxes=lambda: self.plan.channels,  # whose counters are read without the lock
             post=self.post,
             on_fault=self._report_defect,
@@ -164,6 +168,10 @@ class Runtime:
         self._up = threading.Event()
         self._quiet = threading.Event()
         self._when_ended: Callable[[], None] = lambda: None
+        # Both are set before `start`, are brief and do not raise.
+        self.on_open: Callable[[], object] = lambda: None  # called once what was kept is back, before anything begins
+        self.on_closing: Callable[[], object] = lambda: None  # called before others may have the state folder
+        self.has_told_all = True  # otherwise whoever is told hangs, in standard error for example
         self.stopped: events.SystemStopped | None = None
         self.refusal: BaseException | None = None
 
@@ -188,6 +196,7 @@ class Runtime:
             self._refuse(error)
             raise
         self.journal.on_idle = lambda: self.post(commands.Idle())
+        self.on_open()
         self._started = True
         self._supervisor.start()
         if self._options.watchdog.enabled:
@@ -251,6 +260,36 @@ class Runtime:
             self.post(commands.Reached(look))
         answered.wait()
         return tuple(found)
+
+    def statuses_within(self, timeout_s: float) -> tuple[tuple[ComponentStatus, ...], bool]:
+        """The same for who must not wait for long, and whether the supervisor has answered; else it is as seen without it."""
+        now_s = self._clock.monotonic()
+        on_time = self.reach(timeout_s)
+        statuses = list(self._supervisor.supervision.statuses.values())
+        return tuple(status.at(now_s) for status in statuses), on_time
+
+    def lives(self) -> list[Life]:
+        """The newest life of each thread of a component. Any thread; what it holds changes while it is looked at."""
+        return [thread.life for thread in list(self._threads.values())]
+
+    @property
+    def seen(self) -> Seen:
+        """What the watchdog has seen last."""
+        return self._patrol.seen
+
+    def still_for_s(self, component: str, epoch: int) -> float | None:
+        """For how long a life has made no progress, in seconds; None where nobody watches that. Any thread."""
+        return self._patrol.still_for_s(component, epoch)
+
+    @property
+    def stopping(self) -> str:
+        """Why it stops; empty while it does not. Any thread."""
+        return self._supervisor.supervision.stopping or ""
+
+    @property
+    def zombies(self) -> int:
+        """How many abandoned threads are alive. Any thread."""
+        return self._supervisor.supervision.zombies
 
     def stop(self, reason: str) -> None:
         """Begins an orderly stop; returns at once. A second call changes nothing."""
@@ -356,6 +395,7 @@ class Runtime:
         """Puts back what an earlier run left; returns the inboxes that the system does not have any more."""
         self._check_states(recovered)
         self.journal.states = recovered.states
+        self.journal.ticks = dict(recovered.ticks)
         strangers = []
         for name, left in recovered.channels.items():
             channel = self.plan.channels.get(name)
@@ -507,8 +547,11 @@ class Runtime:
     def _abandon(self, component: str, zombies: int) -> None:
         thread = self._threads[component]
         stack = stack_of(thread.ident)
-        thread.life.give_up()
-        self._observer.post(events.ComponentAbandoned(component, thread.life.fence.epoch, stack, zombies))
+        life, epoch = thread.life, thread.life.fence.epoch
+        life.give_up()
+        self._observer.post(events.ComponentAbandoned(component, epoch, stack, zombies))
+        if dropped := len(life.calls.waiting):  # nobody calls them any more: the fence is cut
+            self._observer.post(events.AfterCommitDropped(component, epoch, dropped))
 
     def _finish(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:
         """Waits for the last threads and the last commit, and tells what is left."""
@@ -519,6 +562,7 @@ class Runtime:
         if self._board is not None:
             self._board.close()
         self.disk.close()
+        self.on_closing()
         left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
         if self._writer is not None:
             in_time = self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S))
@@ -544,8 +588,11 @@ class Runtime:
             else 0,
             lost_messages=sum(channel.size for channel in self.plan.channels.values() if not channel.durable),
         )
+        for plan in self.plan.nodes.values():
+            if plan.calls is not None:
+                self.journal.close_calls(plan.calls, f"{self.name} has ended")
         self._observer.post(self.stopped)
-        self._observer.close(_LAST_WORDS_TIMEOUT_S)
+        self.has_told_all = self._observer.close(_LAST_WORDS_TIMEOUT_S)
         self._ended.set()
         self._up.set()
         self._quiet.set()

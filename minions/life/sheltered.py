@@ -12,6 +12,7 @@ from minions.flow.calls import CallQueue
 from minions.flow.channel import Channel
 from minions.life.injection import Injection
 from minions.life.life import Life
+from minions.model.rates import Rate
 
 __all__ = ["ShelteredLife"]
 
@@ -33,6 +34,14 @@ class ShelteredLife(Life):
         super().begin()
         for channel, handler in self._handlers.items():
             self._handlers[channel] = self._in_window(handler)
+        self._ticks = {name: self._tick_in_window(tick) for name, tick in self._ticks.items()}
+
+    def _tick_in_window(self, tick: Callable[[], None]) -> Callable[[], None]:
+        def make() -> None:
+            with self.injection.window():
+                tick()
+
+        return make
 
     def _in_window(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
         injection = self.injection
@@ -76,6 +85,10 @@ class ShelteredLife(Life):
     ) -> Future[Any]:
         with self._shelter():
             return super().submit_call(queue, method, arguments, keywords)
+
+    def keep_pace(self, method: Callable[..., Any], rates: tuple[Rate, ...]) -> None:
+        with self._shelter():
+            super().keep_pace(method, rates)
 
     def commit(self, timeout_s: float | None) -> None:
         with self._shelter():

@@ -126,12 +126,14 @@ class Status:
 
     @property
     def is_busy(self) -> bool:
-        """Whether it may do something although no message waits: it starts or comes back, is a source at work, may be started."""
+        """Whether it may do something although no message waits: it starts or comes back, is a source at work, has
+        a schedule, may be started.
+        """
         if self.phase is Phase.STOPPED or self.phase is Phase.ABANDONED:
             return not self.wanted and not self.isolated  # somebody has stopped it, and may start it
         if self.phase is Phase.FINISHED:
             return False
-        return not self.phase.is_up or self.node.is_source
+        return not self.phase.is_up or self.node.is_source or bool(self.node.declaration.schedules)
 
 
 @attrs.define(eq=False)

@@ -274,10 +274,9 @@ class Supervision:
             )
         )
         if delay_s is not None:
-            takes_along = self.stopping is None and status.phase is not Phase.STOPPING
             self._move(status, Phase.BACKOFF, now_s)
             self._wake_at(status, now_s + delay_s)
-            if takes_along:
+            if self.stopping is None:
                 self._take_along(status)
             return
         self._move(status, Phase.STOPPED, now_s)
@@ -314,7 +313,7 @@ class Supervision:
         """Whether another life makes sense: while the system stops, only where something that was sent to it is to be handled."""
         if self.stopping is None:
             return True
-        if status.node.is_source or status.paused_by or status.stage.asked:
+        if status.node.is_source or not status.wanted or status.paused_by or status.stage.asked:
             return False
         return self._can_drain and now_s < self._drain_until_s
 
@@ -378,7 +377,7 @@ class Supervision:
             if not life.wanted:
                 self._problems = [problem for problem in self._problems if problem[0] != life.name]
             self._want(life, True)
-            if life.round is not None and (life.phase.has_ended or not life.round.returns):
+            if life.round is not None and not life.round.returns:
                 self._leave_round(life)
             if life.phase.has_ended:
                 life.failed_at = ()

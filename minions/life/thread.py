@@ -67,10 +67,10 @@ class ComponentThread:
         try:
             report = self._live(life)
         except BaseException as error:  # noqa: BLE001 - reported: the supervisor decides
-            if isinstance(error, StaleComponent) and life.fence.mode is Mode.CUT:
+            if life.fence.mode is Mode.CUT:  # abandoned: another life has its place, and what this one has met is over
                 life.forget()
                 self._post(ZombieEnded(life.name, life.fence.epoch))
-                return  # abandoned: another life has its place
+                return
             report, failed = self._last_word(life, error)
             life.call_last(self._tell_of_call)
         life.give_up(failed=failed)
@@ -102,7 +102,7 @@ class ComponentThread:
                     life.end(interrupted=True)
             return Stopped(name, epoch)
         except Exception as error:
-            if life.running or not life.interrupted or life.is_ending:
+            if life.running or not life.interrupted or life.is_ending or life.fence.mode is Mode.CUT:
                 raise
             # The call that was broken off has raised this: the unit that it belongs to never was, and nobody is to blame.
             self._post(Noted(events.ComponentInterrupted(name, epoch, life.where, describe(error))))

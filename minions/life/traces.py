@@ -10,10 +10,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from minions.errors import MinionsError
+from minions.model import wrapped
 
 __all__ = ["describe", "lines_of", "print_lines", "stack_of", "trace_of"]
 
-_OURS = (str(Path(__file__).parent), str(threading.__file__))
+_OURS = (str(Path(__file__).parent), str(Path(wrapped.__file__)), str(threading.__file__))
 
 
 def describe(error: BaseException) -> str:

@@ -293,6 +293,11 @@ class Vigil:
         """Instead of `tick`, where that could not be: only time has passed."""
         self._advance(now_s)
 
+    def still_for_s(self, component: str, epoch: int) -> float | None:
+        """For how long a life had made no progress at the last tick; None where that is not watched. Any thread may ask."""
+        watched = self._lives.get((component, epoch))
+        return None if watched is None else max(0.0, self._time_s - watched.since_s)
+
     def _advance(self, now_s: float) -> float:
         """Moves its own clock on, and tells how late this tick is."""
         before, self._ticked_s = self._ticked_s, now_s
@@ -322,9 +327,11 @@ class Vigil:
             if not watched.reported and for_s >= pulse.stall_after_s:
                 watched.reported = True
                 yield Stalled(pulse.component, pulse.epoch, for_s, _grown(watched.cpu_s, _cpu_s(pulse, sample)))
+        # Among the others may be one that goes on, and may now take any time.
+        alive = {(pulse.component, pulse.epoch) for pulse in lives} if before else set()
         for (component, epoch), watched in before.items():
             if watched.reported:
-                ended = (component, epoch) not in self._lives
+                ended = (component, epoch) not in alive
                 yield Recovered(component, epoch, self._time_s - watched.since_s, ended)
 
     # ------------------------------------------------------------------ limits

@@ -105,6 +105,10 @@ class WatchdogThread:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def still_for_s(self, component: str, epoch: int) -> float | None:
+        """See `Vigil.still_for_s`. Any thread."""
+        return self._vigil.still_for_s(component, epoch)
+
     # ------------------------------------------------------------------ on the thread
     def _drive(self) -> None:
         while not self._closing:

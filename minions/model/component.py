@@ -10,17 +10,20 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, dataclass_transform
 
 import attrs
 
+from minions.clock import Parkable
 from minions.errors import UsageError
 from minions.model.declaration import Declaration, declare
 from minions.model.ports import State, Table
+from minions.model.rates import Rate
 
-__all__ = ["Blueprint", "Component", "Context", "copy_of", "not_copyable"]
+__all__ = ["Blueprint", "Component", "Context", "Exactly", "copy_of", "not_copyable"]
 
 C = TypeVar("C", bound="Component")
+K = TypeVar("K")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,6 +44,9 @@ class Context(Protocol):
     def unit(self) -> AbstractContextManager[None]: ...
     def commit(self, timeout_s: float | None) -> None: ...
     def after_commit(self, function: Callable[[], object]) -> None: ...
+    def decoder_of(self, declared: Any) -> Callable[[bytes], Any]: ...
+    def woken_at_stop(self, parkable: Parkable) -> AbstractContextManager[None]: ...
+    def keep_pace(self, method: Callable[..., Any], rates: tuple[Rate, ...]) -> None: ...
     def read_state(self, state: State[Any]) -> Any: ...
     def read_table(self, table: Table[Any, Any]) -> Any: ...
 
@@ -113,6 +119,21 @@ class Blueprint:
     def after_commit(self, function: Callable[[], object]) -> None:
         self._refuse("after_commit()")
 
+    def decoder_of(self, declared: Any) -> Callable[[bytes], Any]:
+        self._refuse("run()")
+
+    def woken_at_stop(self, parkable: Parkable) -> AbstractContextManager[None]:
+        self._refuse("run()")
+
+    def keep_pace(self, method: Callable[..., Any], rates: tuple[Rate, ...]) -> None:
+        self._refuse(f"{method.__name__}(), which has a limit,")
+
+
+class Exactly(Protocol[K]):
+    """For a type checker: a component of the class `K` itself, so that a second argument has to be one of that class, too."""
+
+    def _minions_exactly(self) -> list[K]: ...
+
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(attrs.field,))
 class Component:
@@ -121,8 +142,8 @@ class Component:
     A subclass becomes an attrs class by being defined: annotated names are its configuration, given by keyword. What is
     made from it is a blueprint; every start of the component gets a fresh copy, made from the same arguments.
 
-    Write either handlers (``@inbox.handler``) or `run()`. All methods are called on the component's own thread, one at a
-    time, so component code needs no locks.
+    Write either handlers (``@inbox.handler``) and schedules (``@every``, ``@cron``), or `run()`. All methods are
+    called on the component's own thread, one at a time, so component code needs no locks.
 
     Raises:
         DeclarationError: when the class is defined, naming everything that is wrong with it and what to do.
@@ -138,6 +159,11 @@ class Component:
             self.__dict__["_minions_arguments"] = configuration
             self.__dict__["_minions"] = Blueprint(cls.__qualname__)
             return self
+
+    if TYPE_CHECKING:
+
+        def _minions_exactly(self) -> list[Self]:  # a list, because its type has to be the very same
+            """See `Exactly`."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

@@ -43,6 +43,7 @@ __all__ = [
     "FILE_NAME",
     "Configuration",
     "Configured",
+    "PluginSettings",
     "SystemSettings",
     "configuration_of",
     "configured",
@@ -53,7 +54,7 @@ __all__ = [
 FILE_NAME = "minions.toml"
 """Its name, beside the script."""
 
-_TABLES = ("watchdog", "system", "components")
+_TABLES = ("watchdog", "system", "plugins", "components")
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class SystemSettings:
         stop_timeout_s: the one deadline for an orderly stop, in seconds.
         synchronous: what a commit survives: "NORMAL" or "FULL".
         max_zombies: how many threads may be abandoned and still alive before the system stops.
+        control: whether there is a control socket, by which the command line reaches the system.
 
     Raises:
         ConfigurationError: naming every value that is wrong.
@@ -74,6 +76,7 @@ class SystemSettings:
     stop_timeout_s: float | None = None
     synchronous: Literal["NORMAL", "FULL"] | None = None
     max_zombies: int | None = None
+    control: bool | None = None
 
     def __attrs_post_init__(self) -> None:
         problems = []
@@ -86,17 +89,45 @@ class SystemSettings:
 
 
 @attrs.frozen(kw_only=True)
+class PluginSettings:
+    """The table ``[plugins]``.
+
+    Attributes:
+        load: the plugins of the project: modules, or objects or classes in modules (``"package.module:Class"``).
+        disabled: the names of installed plugins that are not used.
+        installed: whether installed plugins are used at all.
+        hook_timeout_s: how long a hook may take, in seconds; None: as the program says, or 10.
+
+    Raises:
+        ConfigurationError: naming the value that is wrong.
+    """
+
+    load: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    installed: bool = True
+    hook_timeout_s: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.hook_timeout_s is not None and not 0 < self.hook_timeout_s < float("inf"):
+            raise ConfigurationError(
+                "PluginSettings", [f"hook_timeout_s = {self.hook_timeout_s!r}: must be above 0 (seconds)"]
+            )
+
+
+@attrs.frozen(kw_only=True)
 class Configuration:
     """What a file says, but for the components: what theirs may be depends on their classes, see `configured`.
 
     Attributes:
         watchdog: the watchdog that the program asks for, with what the file says in its place.
         system: the settings of the system.
+        plugins: which plugins there are, and how long their hooks may take.
         components: for each component that the file names, its table as it stands there.
     """
 
     watchdog: Watchdog = Watchdog()
     system: SystemSettings = SystemSettings()
+    plugins: PluginSettings = PluginSettings()
     components: Mapping[str, Mapping[str, Any]] = attrs.Factory(dict)
 
 
@@ -161,10 +192,14 @@ def configuration_of(text: str, watchdog: Watchdog = Watchdog()) -> tuple[Config
             problems.append(f"[components] {name} = {_shown(table)}: must be a table: write [components.{_key(name)}]")
     watched = _structured(functools.partial(attrs.evolve, watchdog), Watchdog, found["watchdog"], ("watchdog",))
     settings = _structured(SystemSettings, SystemSettings, found["system"], ("system",))
+    plugins = _structured(PluginSettings, PluginSettings, found["plugins"], ("plugins",))
     configuration = Configuration(
-        watchdog=watched.value or watchdog, system=settings.value or SystemSettings(), components=components
+        watchdog=watched.value or watchdog,
+        system=settings.value or SystemSettings(),
+        plugins=plugins.value or PluginSettings(),
+        components=components,
     )
-    return configuration, [*problems, *watched.problems, *settings.problems]
+    return configuration, [*problems, *watched.problems, *settings.problems, *plugins.problems]
 
 
 def unknown(components: Iterable[str], known: Iterable[str]) -> list[str]:

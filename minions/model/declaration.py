@@ -11,6 +11,8 @@ import attrs
 
 from minions.errors import DeclarationError
 from minions.model.ports import OVERFLOWS, Inbox, Outbox, Port, State, Table, Uses, type_name
+from minions.model.rates import Rate, rates_of, unlimited
+from minions.model.schedules import Schedule, schedules_of
 
 __all__ = ["FRAMEWORK_NAMES", "HOOKS", "Declaration", "declare"]
 
@@ -45,6 +47,8 @@ class Declaration:
         class_name: the class's qualified name.
         inboxes, outboxes, states, tables, uses: the ports by name, in the order of their declaration.
         handlers: for each inbox that has one, the name of its handler.
+        schedules: by the name of the method that is called.
+        rates: for each inbox that has any, those at which its messages may be handled.
         has_run: whether the class has a loop of its own.
     """
 
@@ -55,6 +59,8 @@ class Declaration:
     tables: dict[str, Table[Any, Any]] = attrs.Factory(dict)
     uses: dict[str, Uses[Any]] = attrs.Factory(dict)
     handlers: dict[str, str] = attrs.Factory(dict)
+    schedules: dict[str, Schedule] = attrs.Factory(dict)
+    rates: dict[str, tuple[Rate, ...]] = attrs.Factory(dict)
     has_run: bool = False
 
     @property
@@ -83,6 +89,9 @@ def declare(cls: type, root: type) -> Declaration:
         found += _handler_problems(cls, inbox, has_run)
         if len(inbox.handlers) == 1:
             handlers[inbox.name] = inbox.handlers[0]
+    schedules = _schedules(cls)
+    found += _schedule_problems(cls, schedules, handlers, has_run)
+    found += _rate_problems(cls, ports)
     if not found:
         found += _become_attrs(cls)
     if found:
@@ -96,6 +105,8 @@ def declare(cls: type, root: type) -> Declaration:
         tables={name: port for name, port in ports.items() if isinstance(port, Table)},
         uses={name: port for name, port in ports.items() if isinstance(port, Uses)},
         handlers=handlers,
+        schedules={name: marks[0] for name, marks in schedules.items()},
+        rates=dict(_rates(cls, ports, {} if has_run else handlers)),
         has_run=has_run,
     )
 
@@ -168,8 +179,8 @@ def _port_problems(cls: type, ports: dict[str, Port[Any]]) -> Iterator[str]:
                 yield f"{port.name}: capacity={port.capacity!r} must be a whole number from 1 up"
             if port.overflow not in OVERFLOWS:
                 yield f"{port.name}: overflow={port.overflow!r} must be one of {', '.join(OVERFLOWS)}"
-        if isinstance(port, Uses) and not port.timeout_s > 0:
-            yield f"{port.name}: timeout_s={port.timeout_s!r} must be above 0 (seconds)"
+        if isinstance(port, Uses) and (type(port.timeout_s) not in (int, float) or not port.timeout_s > 0):
+            yield f"{port.name}: timeout_s={port.timeout_s!r} must be a number of seconds above 0"
         if isinstance(port, (State, Table)) and (type(port.version) is not int or port.version < 1):
             yield f"{port.name}: version={port.version!r} must be a whole number from 1 up"
 
@@ -202,6 +213,70 @@ def _handler_problems(cls: type, inbox: Inbox[Any], has_run: bool) -> Iterator[s
             yield f"handler {name} takes {mismatch}, but inbox {inbox.name!r} carries {written}: make them the same"
 
 
+def _schedules(cls: type) -> dict[str, tuple[Schedule, ...]]:
+    """What each method was marked with, those of base classes first; what a subclass sets to something else is gone."""
+    schedules: dict[str, tuple[Schedule, ...]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if marks := schedules_of(value):
+                schedules[name] = marks
+            elif not inspect.isfunction(value):
+                schedules.pop(name, None)
+    return schedules
+
+
+def _schedule_problems(
+    cls: type, schedules: dict[str, tuple[Schedule, ...]], handlers: dict[str, str], has_run: bool
+) -> Iterator[str]:
+    for name, marks in schedules.items():
+        method = inspect.getattr_static(cls, name)
+        if name in HOOKS:
+            yield f"{name} has the schedule {marks[0]}, but the runtime calls it: write another method that is called then"
+        elif name in handlers.values():
+            yield f"{name} has the schedule {marks[0]}, but it is a handler: write another method that is called then"
+        elif has_run:
+            yield (
+                f"{name} has the schedule {marks[0]}, but the class has run(), which keeps the thread: put {name} into a "
+                "component of its own, or do it in run()"
+            )
+        if len(marks) > 1:
+            written = ", ".join(map(str, marks))
+            yield f"{name} has {len(marks)} schedules ({written}): write a method for each, which may call a common one"
+        if not inspect.isfunction(method):
+            yield f"{name} has the schedule {marks[0]}, but is no plain method: write def {name}(self) -> None"
+        elif name not in handlers.values() and (reason := _not_callable_with(method, 1)):
+            yield f"{name} has the schedule {marks[0]}, but {reason}: write def {name}(self) -> None"
+        for schedule in marks:
+            yield from (f"{name}: {problem}" for problem in schedule.problems())
+
+
+def _rates(cls: type, ports: dict[str, Port[Any]], handlers: dict[str, str]) -> Iterator[tuple[str, tuple[Rate, ...]]]:
+    """For each inbox that has any, its own rate and those of its handler."""
+    for inbox in ports.values():
+        if isinstance(inbox, Inbox):
+            own = () if inbox.rate is None else (inbox.rate,)
+            handler = inspect.getattr_static(cls, handlers[inbox.name]) if inbox.name in handlers else None
+            if rates := (*own, *rates_of(handler)):
+                yield inbox.name, rates
+
+
+def _rate_problems(cls: type, ports: dict[str, Port[Any]]) -> Iterator[str]:
+    for port in ports.values():
+        if isinstance(port, Inbox) and port.rate is not None:
+            rate: object = port.rate
+            if isinstance(rate, Rate):
+                yield from (f"{port.name}: rate: {problem}" for problem in rate.problems())
+            else:
+                yield f"{port.name}: rate={rate!r} must be a Rate, such as rate=Rate(10, per_s=1.0)"
+    for name, value in vars(cls).items():
+        for limit in rates_of(value):
+            yield from (f"{name}: @limit: {problem}" for problem in limit.problems())
+        if rates_of(value) and not inspect.isfunction(unlimited(value)):
+            yield f"{name}: @limit: is no plain method: write def {name}(self, ...)"
+        elif rates_of(value) and (reason := _never_run(unlimited(value))):
+            yield f"{name}: @limit: {reason}"
+
+
 def _forget_handlers(cls: type) -> None:
     """Takes the handlers of a refused class from the inboxes that it inherits, so that its next version can do better."""
     for base in cls.__bases__:
@@ -212,14 +287,21 @@ def _forget_handlers(cls: type) -> None:
 
 def _not_callable_with(method: Any, arguments: int) -> str:
     """Why `method` is not a plain method of that many positional arguments (self included), or an empty string."""
-    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-        return "is async, but components run on threads and may simply block"
-    if inspect.isgeneratorfunction(method):
-        return "is a generator, and would never be run: it must not yield"
+    if reason := _never_run(unlimited(method)):
+        return reason
     try:
         inspect.signature(method).bind(*range(arguments))
     except TypeError:
         return f"takes {inspect.signature(method)}"
+    return ""
+
+
+def _never_run(method: Any) -> str:
+    """Why to call a method does not run it, or an empty string."""
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        return "is async, but components run on threads and may simply block"
+    if inspect.isgeneratorfunction(method):
+        return "is a generator, and would never be run: it must not yield"
     return ""
 
 

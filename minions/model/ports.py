@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from minions.errors import UsageError
 from minions.model.policy import Retry
+from minions.model.rates import Rate
 
 if TYPE_CHECKING:
     from typing import Self
@@ -135,6 +136,8 @@ class Inbox(Port[T]):
         overflow: what happens to a message that finds the inbox full: "block" the sender, "drop_oldest" waiting message,
             "drop_newest" (the message itself) or "fail" (the sender gets `InboxFull`).
         retry: what happens to a message whose handler raises, or that kills the process.
+        rate: how often a message may be handled, or received in a `run()`; None as often as it goes. What waits for that stays
+            in the inbox; other messages of the component wait too, its ticks do not.
     """
 
     def __init__(
@@ -145,8 +148,10 @@ class Inbox(Port[T]):
         durable: bool = True,
         overflow: Overflow = "block",
         retry: Retry = Retry(),
+        rate: Rate | None = None,
     ) -> None:
         super().__init__(type)
+        self.rate = rate
         self.capacity = capacity
         self.durable = durable
         self.overflow = overflow

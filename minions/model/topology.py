@@ -17,6 +17,8 @@ from minions.model.declaration import Declaration
 from minions.model.partition import PARTITIONS, PartitionBy
 from minions.model.policy import OnStall, Restart, Strategy
 from minions.model.ports import Inbox, Outbox, Uses, classes_of, type_name
+from minions.model.schedules import Cron, cron_is_installed
+from minions.model.wrapped import Wrapped, serves
 
 __all__ = ["Group", "Link", "Node", "Topology", "default_name"]
 
@@ -123,13 +125,18 @@ class Topology:
         """The node that was made from this very object."""
         return self._node_of.get(id(blueprint))
 
+    def sources(self) -> list[Node]:
+        """The components with which messages begin: a loop of their own, or schedules and nobody who feeds or uses them."""
+        ticking = [node for node in self.nodes if node.declaration.schedules and not node.declaration.inboxes]
+        return [node for node in self.nodes if node.is_source or (node in ticking and not self.above(node))]
+
     def used_by(self, node: Node, uses: Uses[Any]) -> list[Node]:
         """The components that a `Uses` may stand for: one, where the graph is sound."""
         for asked, component in self.chosen:
             if asked.blueprint is node.blueprint and asked.name == uses.name:
                 chosen = self.node_of(component)
                 return [] if chosen is None else [chosen]
-        return [other for other in self.nodes if isinstance(other.blueprint, uses.type)]
+        return [other for other in self.nodes if isinstance(uses.type, type) and serves(other.blueprint, uses.type)]
 
     def below(self, node: Node) -> list[Node]:
         """The components that one sends to or uses, each once, in the order of their addition."""
@@ -276,6 +283,7 @@ class Topology:
                 yield from self._replica_problems(node)
             if node.partition_by is not None:
                 yield from _partition_problems(node, node.partition_by)
+            yield from _schedule_problems(node)
 
     def _replica_problems(self, node: Node) -> Iterator[str]:
         if node.declaration.kept and node.partition_by is None:
@@ -320,7 +328,7 @@ class Topology:
             owner, chosen = self.node_of(asked.blueprint), self.node_of(component)
             if owner is None or chosen is None:
                 yield f"use({asked}, {component!r}): both must have been added to this system: use what system.add(...) returned"
-            elif not isinstance(component, asked.type):
+            elif not serves(component, asked.type) and not _may_serve(component, asked.type):
                 yield f"use({owner.name}.{asked.name}, {chosen.name}): it uses {type_name(asked.type)}, and {chosen.name} is none"
         sound = True
         for node in self.nodes:
@@ -344,11 +352,16 @@ class Topology:
 
     def _problems_of_use(self, node: Node, uses: Uses[Any]) -> Iterator[str]:
         where, kind = f"{node.name}.{uses.name}", type_name(uses.type)
-        if not (isinstance(uses.type, type) and issubclass(uses.type, Component)):
+        if not isinstance(uses.type, type):
             yield f"{where} = Uses({kind}): only components can be used"
             return
         found = self.used_by(node, uses)
-        if not found:
+        if not found and not issubclass(uses.type, Component):
+            yield (
+                f"{where} = Uses({kind}): only components can be used, and none wraps such an object: "
+                f"system.add(wrap.object(..., {kind})), or say which one does, system.use({where}, ...)"
+            )
+        elif not found:
             yield f"{where} uses {kind}, and there is none: system.add({kind}(...))"
         elif len(found) > 1:
             names = ", ".join(other.name for other in found)
@@ -422,6 +435,11 @@ class Topology:
                 )
 
 
+def _may_serve(component: Component, declared: type) -> bool:
+    """Whether a component wraps an object of which nobody can tell yet whether it is what a `Uses` says."""
+    return isinstance(component, Wrapped) and component._made.kind is None and not issubclass(declared, Component)
+
+
 def _partition_problems(node: Node, by: Any) -> Iterator[str]:
     where = f"{node.name}: partition_by={by!r}"
     declared = node.declaration
@@ -443,6 +461,25 @@ def _partition_problems(node: Node, by: Any) -> Iterator[str]:
         )
     if type(node.replicas) is int and node.replicas > PARTITIONS:
         yield f"{where}: replicas={node.replicas}, but there are {PARTITIONS} partitions: ask for {PARTITIONS} at most"
+
+
+def _schedule_problems(node: Node) -> Iterator[str]:
+    schedules = node.declaration.schedules
+    if not schedules:
+        return
+    names = ", ".join(schedules)
+    if node.replicas != 1:
+        yield (
+            f"{node.name}: replicas={node.replicas!r}, but it has schedules ({names}), and each replica would make every tick: "
+            "put them into a component of its own"
+        )
+    if node.partition_by is not None:
+        yield (
+            f"{node.name}: partition_by={node.partition_by!r}, but it has schedules ({names}), and a tick belongs to no "
+            "partition, so that no state is there: put them into a component of its own"
+        )
+    if any(isinstance(schedule, Cron) for schedule in schedules.values()) and not cron_is_installed():
+        yield f"{node.name}: @cron needs the library cronsim: pip install 'minions-runtime[cron]'"
 
 
 def _attributes_of(declared: Any) -> set[str]:

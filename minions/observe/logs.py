@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from minions import events
+from minions.observe.field_logger import FieldLogger
 
 __all__ = ["log_event", "shown_by_default"]
 
@@ -14,7 +17,11 @@ _SHOWN = "minions_shown"  # marks the records of lower levels that are shown all
 
 
 def log_event(log: logging.Logger, event: events.Event) -> None:  # noqa: C901 - one short case for each kind of event
-    """Logs one event of the system whose logger is `log`, under the name of the component that it is about."""
+    """Logs one event of the system whose logger is `log`, under the name of the component that it is about.
+
+    The records have the fields `event` (the name of its class), `component`, `epoch` and `message_id`, where it has them.
+    """
+    log = FieldLogger(log, functools.partial(_fields_of, event))
     match event:
         case events.StateOpened():
             _state_opened(log, event)
@@ -87,6 +94,49 @@ def log_event(log: logging.Logger, event: events.Event) -> None:  # noqa: C901 -
                 log.log(logging.CRITICAL if given_up else logging.WARNING, "commit failed (%s): %s", follows, error)
         case events.CommitsResumed(failures):
             _shown(log, "commits work again, after %s", _count(failures, "failure"))
+        case events.PluginNotLoaded() | events.PluginFailed() | events.PluginSetAside() | events.EventsDropped():
+            _of_plugins(log, event)
+
+
+def _of_plugins(
+    log: logging.Logger,
+    event: events.PluginNotLoaded | events.PluginFailed | events.PluginSetAside | events.EventsDropped,
+) -> None:
+    match event:
+        case events.PluginNotLoaded(plugin, problem, traceback):
+            log.error("plugin %s is not used: %s%s", plugin, problem, f"\n{traceback.rstrip()}" if traceback else "")
+        case events.PluginFailed(plugin, hook, error, traceback):
+            log.error(
+                "plugin %s failed in its hook %s (further errors there are counted only): %s\n%s",
+                plugin,
+                hook,
+                error,
+                traceback.rstrip(),
+            )
+        case events.PluginSetAside(plugin, hook, hung_s, stack):
+            log.error(
+                "plugin %s was set aside: its hook %s has not returned for %.1f s; it hangs here:\n%s",
+                plugin,
+                hook,
+                hung_s,
+                stack.rstrip(),
+            )
+        case events.EventsDropped(readers, dropped, _, plugin):
+            log.warning(
+                "%s could not be told to the %s, which are too slow%s",
+                _count(dropped, "event"),
+                readers,
+                f" (plugin {plugin})" if plugin else "",
+            )
+
+
+def _fields_of(event: events.Event) -> dict[str, Any]:
+    found: dict[str, Any] = {"event": type(event).__name__}
+    for name in ("component", "epoch", "message_id"):
+        value = getattr(event, name, "")
+        if value != "":
+            found[name] = value
+    return found
 
 
 _WHY_LATE = {

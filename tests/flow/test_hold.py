@@ -107,6 +107,7 @@ def test_a_paused_reader_that_is_asked_to_stop_ends_although_something_waits() -
     send(journal, channel, 1)
     journal.hold(reader.fence, True)
     journal.advance(reader.fence, Mode.STOPPING)
+    assert reader.fence.yields, "it does not go on with what it has in hand"
     assert reader.take() is None
     assert [entry[2] for entry in channel.queue] == [1]
 
@@ -145,12 +146,14 @@ def test_a_pause_holds_back_what_has_room_of_its_own_to_send() -> None:
 
 
 def test_a_pause_that_is_over_does_not_take_back_that_it_is_to_end() -> None:
-    journal, _, [reader] = made()
+    journal, channel, [reader] = made()
+    send(journal, channel, 1)
     journal.hold(reader.fence, True)
     journal.advance(reader.fence, Mode.ENDING)
     journal.hold(reader.fence, False)
     assert reader.fence.yields
     assert reader.take() is None
+    assert [entry[2] for entry in channel.queue] == [1]
 
 
 def test_what_is_paused_is_not_asleep_and_what_it_has_in_hand_is_in_work() -> None:

@@ -263,6 +263,17 @@ def test_the_types_of_what_waits_are_told() -> None:
     assert recovered.next_sequence == 10
 
 
+def test_where_schedules_stand_is_left_to_the_next_run() -> None:
+    row = rows.Tick(wall_s=1.0, mono_s=2.0, run_id="r1").body()
+    store = Rows({rows.TICKS + rows.tick_key("a", "report"): row})
+    recovered = Ledger(TYPES).recover(store)
+    assert recovered == Recovered({}, {}, {"a/report": row})
+    assert not recovered.is_empty
+    store["tick/a/report"] = b"[1]"
+    with pytest.raises(StoreDamaged, match=r"row 'tick/a/report' is not laid out"):
+        Ledger(TYPES).recover(store)
+
+
 @given(st.binary(max_size=8))
 def test_a_row_that_was_not_written_here_is_told(body: bytes) -> None:
     store = Rows({rows.channel_key("a.in", 1): body})

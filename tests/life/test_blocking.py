@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -524,6 +525,7 @@ class FakeConnection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.fileno = sock.fileno
+        self.info = SimpleNamespace(transaction_status=1)  # a statement runs
         self.cancelled = 0
 
     def cancel(self) -> None:
@@ -541,4 +543,18 @@ def test_a_statement_is_cancelled_and_its_connection_ended_when_asked_again(
         assert connection.cancelled == 1
         assert blocking.unblock(again=True) == []
     assert connection.cancelled == 1
+    assert peer.recv(1) == b""
+
+
+def test_a_connection_on_which_no_statement_runs_is_ended_at_once(
+    blocking: Blocking, keep: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that waits for notifications: the server has nothing to cancel."""
+    monkeypatch.setattr(FakeConnection, "__module__", "psycopg.connection")
+    client, peer = pair(keep)
+    connection = FakeConnection(client)
+    connection.info = SimpleNamespace(transaction_status=0)
+    with blocking.on(connection):
+        assert blocking.unblock() == []
+    assert connection.cancelled == 0
     assert peer.recv(1) == b""

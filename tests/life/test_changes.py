@@ -277,6 +277,7 @@ def test_a_start_leaves_what_restarts_where_it_is() -> None:
     bench = up(restart={"worker2": Restart(with_dependents=True)})
     bench.restart("worker2")
     assert bench.phases()["source"] is Phase.STOPPING
+    assert bench.answered() is None, "worker2 is up, and still in the life that it had"
 
     assert bench.start("source") == []
     assert doings(bench.stop_of("source")) == asks("worker1")
@@ -407,6 +408,7 @@ def test_a_stop_during_a_restart_is_the_last_word() -> None:
     assert bench.answers == {restarted: "source was stopped; worker1 was stopped"}
 
     assert doings(bench.stop_of("source")) == asks("worker1")
+    assert bench.phases()["source"] is Phase.STOPPED
     assert doings(bench.stop_of("worker1")) == []
     assert bench.answered() == ""
     assert bench.phases() == {"worker2": Phase.RUNNING, "worker1": Phase.STOPPED, "source": Phase.STOPPED}
@@ -617,6 +619,8 @@ def test_a_component_that_starts_is_held_before_it_is_up() -> None:
     bench.tell(Begin())
 
     assert doings(bench.pause("worker2")) == [Hold("worker2", True)]
+    assert bench.pause("worker2", by="watchdog") == bench.resume("worker2", by="watchdog") == []
+    bench.pause("worker2")
     assert bench.phases()["worker2"] is Phase.STARTING
     assert bench.answered() is None
     assert doings(bench.start_of("worker2")) == [Launch("worker1", 1)], "what is paused is up"
@@ -787,6 +791,27 @@ def test_a_system_stops_in_the_middle_of_a_restart(rises: bool) -> None:
     assert bench.epoch("source") == 1
 
 
+def test_what_waits_to_come_back_has_a_last_life_when_the_system_stops() -> None:
+    bench = up()
+    bench.restart()
+    for name in ("source", "worker1", "worker2"):
+        bench.stop_of(name)
+    assert bench.phases()["worker1"] is Phase.WAITING
+
+    assert Launch("worker1", 2) in bench.tell(Stop("stopped"))
+
+
+def test_a_failure_in_on_stop_is_a_problem_also_of_a_life_that_followed_another() -> None:
+    bench = up({"source": []})
+    bench.restart("source")
+    bench.stop_of("source")
+    bench.start_of("source")
+    bench.tell(Stop("stopped"))
+
+    bench.fail("source", "on_stop")
+    assert bench.problems == ("source failed in on_stop: ValueError: bad",)
+
+
 @pytest.mark.parametrize("down", ["unwanted", "paused"])
 def test_what_would_handle_nothing_gets_no_last_life(down: str) -> None:
     bench = up()
@@ -798,6 +823,35 @@ def test_what_would_handle_nothing_gets_no_last_life(down: str) -> None:
 
     assert not any(isinstance(action, Launch) for action in actions)
     assert bench.phases()["worker1"] is Phase.STOPPED
+
+
+def test_a_message_that_fails_where_nobody_wants_it_handled_waits_for_the_next_start() -> None:
+    bench = up()
+    bench.halt("source", "worker1")
+    bench.busy = {"worker1"}
+    bench.tell(Stop("stopped"))
+
+    bench.fail_message("worker1")
+    assert bench.phases()["worker1"] is Phase.STOPPED
+
+
+def test_a_message_that_fails_in_what_is_paused_waits_for_the_next_start() -> None:
+    bench = up()
+    bench.pause("worker1")
+    bench.tell(Stop("stopped"))
+
+    assert not any(isinstance(action, Launch) for action in bench.fail_message("worker1"))
+    assert bench.phases()["worker1"] is Phase.STOPPED
+
+
+def test_what_restarts_when_its_turn_to_stop_comes_and_nothing_waits_does_not_come_back() -> None:
+    bench = up()
+    bench.restart("worker2")
+    bench.tell(Stop("stopped"))
+    bench.stop_of("source")
+    bench.stop_of("worker1")
+
+    assert bench.stop_of("worker2")[-1] == End("stopped", (), ())
 
 
 def test_a_component_that_is_paused_when_the_system_stops_is_not_waited_for() -> None:
@@ -947,6 +1001,23 @@ def test_a_member_of_a_group_that_fails_while_others_restart_takes_its_own_group
         bench.start_of(starting[0])
     assert bench.all_up()
     assert {name: bench.epoch(name) for name in sends_to} == dict.fromkeys(sends_to, 2)
+
+
+def test_a_failure_on_the_way_down_takes_the_group_along_too() -> None:
+    bench = up({"source": ["worker1"], "worker1": [], "worker2": []}, groups={"one_for_all": ["worker1", "worker2"]})
+    bench.halt("worker1")
+    bench.start("worker1")
+
+    assert doings(bench.fail("worker1", "on_stop")) == asks("worker2")
+
+
+def test_a_message_that_fails_while_the_system_stops_takes_nobody_along() -> None:
+    bench = up({"source": ["worker1"], "worker1": [], "worker2": []}, groups={"one_for_all": ["worker1", "worker2"]})
+    bench.busy = {"worker1", "worker2"}
+    bench.tell(Stop("stopped"))
+
+    assert doings(bench.fail_message("worker1")) == [Launch("worker1", 2)]
+    assert bench.phases()["worker2"] is Phase.RUNNING
 
 
 def test_two_rounds_that_touch_become_one() -> None:

@@ -243,7 +243,8 @@ def test_what_a_failed_life_held_is_gone_before_the_next_one_begins(system: Syst
 def test_a_dead_life_sends_nothing_although_its_threads_identifier_was_given_to_another(
     system: System, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minions.life.life.threading", SimpleNamespace(get_ident=lambda: 7, get_native_id=lambda: 7))
+    same = SimpleNamespace(get_ident=lambda: 7, get_native_id=lambda: 7, local=threading.local)
+    monkeypatch.setattr("minions.life.life.threading", same)
     lives, refused = Log(), Log()
 
     class Passing(Component):

@@ -27,7 +27,7 @@ from minions import (
 )
 from tests.life.conftest import Gate, Log, Number, Start
 
-QUICK = {"tick_s": 0.01}
+TICK_S = 0.01
 
 
 class Numbers(Component):
@@ -69,7 +69,7 @@ def test_sources_are_paused_while_too_many_descriptors_are_open_and_go_on_when_t
     opened = []
     with descriptors_at_most(512):
         limit = DescriptorLimit(over_ratio=0.8, back_ratio=0.7, for_s=0.0, then="pause_sources")
-        run = start(system, watchdog=Watchdog(descriptors=limit, **QUICK)).up()
+        run = start(system, watchdog=Watchdog(descriptors=limit, tick_s=TICK_S)).up()
         try:
             opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(440)]
             [exceeded] = run.wait_for(events.LimitExceeded)
@@ -90,7 +90,7 @@ def test_sources_are_paused_while_too_many_descriptors_are_open_and_go_on_when_t
 def test_the_system_stops_in_order_before_memory_is_used_up(system: System, start: Start) -> None:
     numbers_to(system, Sink())
     limit = MemoryLimit(over_bytes=1_000_000, for_s=0.0, then="stop")  # this process needs more as it is
-    run = start(system, watchdog=Watchdog(memory=limit, **QUICK), forever=False)
+    run = start(system, watchdog=Watchdog(memory=limit, tick_s=TICK_S), forever=False)
 
     stopped = run.ended()
     assert stopped.reason == "failed"
@@ -112,8 +112,8 @@ def test_a_component_that_lets_messages_wait_too_long_is_restarted_and_handles_t
             handled.add(number.value)
 
     numbers_to(system, Stuck())
-    limit = LagLimit(over_s=0.05, for_s=0.0, then="restart")
-    run = start(system, watchdog=Watchdog(lag=limit, **QUICK), stop_timeout_s=0.5).up()
+    limit = LagLimit(over_s=0.5, for_s=0.0, then="restart")
+    run = start(system, watchdog=Watchdog(lag=limit, tick_s=TICK_S), stop_timeout_s=1.0).up()
 
     run.wait_for(events.ComponentAbandoned)
     first.open()
@@ -135,7 +135,7 @@ def test_a_component_that_fails_too_often_stops_the_system_where_that_is_wished(
 
     numbers_to(system, Failing())
     limit = ErrorLimit(over_per_minute=20, then="stop")
-    run = start(system, watchdog=Watchdog(errors=limit, **QUICK), forever=False)
+    run = start(system, watchdog=Watchdog(errors=limit, tick_s=TICK_S), forever=False)
 
     [problem] = run.ended().problems
     assert "failing has failed" in problem
@@ -147,7 +147,7 @@ def test_a_component_that_ends_by_itself_again_and_again_is_seen_too(system: Sys
             raise ValueError("bad")
 
     system.add(Ending(), restart=Restart(failures=10_000, backoff=Backoff(initial_s=0.0)))
-    run = start(system, watchdog=Watchdog(errors=ErrorLimit(over_per_minute=20, then="report"), **QUICK))
+    run = start(system, watchdog=Watchdog(errors=ErrorLimit(over_per_minute=20, then="report"), tick_s=TICK_S))
 
     [exceeded, *_] = run.wait_for(events.LimitExceeded)
     assert (exceeded.limit, exceeded.about) == ("errors", "ending")

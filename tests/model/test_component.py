@@ -6,7 +6,7 @@ import functools
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -15,7 +15,7 @@ from minions.errors import DeclarationError, UsageError
 from minions.model.component import Blueprint, Component, copy_of, not_copyable
 from minions.model.declaration import FRAMEWORK_NAMES, HOOKS, Declaration
 from minions.model.policy import Retry
-from minions.model.ports import Inbox, Outbox, Overflow, State
+from minions.model.ports import Inbox, Outbox, Overflow, State, Uses
 
 
 @attrs.frozen
@@ -686,3 +686,76 @@ class TestABlueprint:
         component = defined()()
         for hook in HOOKS:
             getattr(component, hook)()
+
+
+class Clock(Component):
+    def now(self) -> int:
+        return 1
+
+
+class TestUses:
+    def test_is_declared_with_its_time(self) -> None:
+        class Asks(Component):
+            clock = Uses(Clock)
+            slow = Uses(Clock, timeout_s=120)
+
+        uses = declaration_of(Asks).uses
+        assert [(name, port.type, port.timeout_s) for name, port in uses.items()] == [
+            ("clock", Clock, 30.0),
+            ("slow", Clock, 120),
+        ]
+
+    def test_is_inherited_and_can_be_taken_away(self) -> None:
+        class Asks(Component):
+            clock = Uses(Clock)
+
+        class AsksToo(Asks): ...
+
+        class AsksNot(Asks):
+            clock = None  # type: ignore[assignment]
+
+        assert list(declaration_of(AsksToo).uses) == ["clock"]
+        assert list(declaration_of(AsksNot).uses) == []
+
+    def test_is_no_configuration(self) -> None:
+        class Asks(Component):
+            clock = Uses(Clock)
+            name: str = "asks"
+
+        assert [field.name for field in attrs.fields(cast("type[attrs.AttrsInstance]", Asks))] == ["name"]
+
+    def test_of_a_blueprint_knows_whose_it_is_and_calls_nothing(self) -> None:
+        class Asks(Component):
+            clock = Uses(Clock)
+
+        asks = Asks()
+        uses: Any = asks.clock
+        assert uses.blueprint is asks
+        with pytest.raises(
+            UsageError, match=r"Asks\.clock\.now works inside a running component only; from outside: system.call"
+        ):
+            asks.clock.now()
+        assert not hasattr(uses, "__wrapped__")
+
+    @pytest.mark.parametrize("bad", [0, -1, float("nan"), None, "30", True])
+    def test_is_refused_with_a_time_that_is_none(self, bad: Any) -> None:
+        with pytest.raises(DeclarationError) as refused:
+            type("Asks", (Component,), {"clock": Uses(Clock, timeout_s=bad)})
+        assert f"clock: timeout_s={bad!r} must be a number of seconds above 0" in str(refused.value)
+
+    def test_is_refused_of_what_is_no_type(self) -> None:
+        with pytest.raises(DeclarationError, match=r"clock = Uses\(3\): the first argument must be a type"):
+            type("Asks", (Component,), {"clock": Uses(3)})  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("ask", "name"),
+        [
+            (lambda blueprint: blueprint.call_timeout(2.0), "call_timeout()"),
+            (lambda blueprint: blueprint.submit(print), "submit()"),
+        ],
+    )
+    def test_what_has_to_do_with_calls_works_in_a_running_component_only(
+        self, ask: Callable[[Any], object], name: str
+    ) -> None:
+        with pytest.raises(UsageError, match=re.escape(f"{name} works inside a running component only")):
+            ask(Clock())

@@ -151,7 +151,7 @@ class TestFile:
 
         share = "a share of the memory that the process may use"
         assert problems == [
-            "top = 1: there is no such table; there are: watchdog, system, components",
+            "top = 1: there is no such table; there are: watchdog, system, plugins, components",
             "[watchdgo]: there is no such table; did you mean watchdog?",
             "[watchdog] tick: there is no such key; did you mean tick_s?",
             '[watchdog] tick_s = "fast": expected a number',
@@ -178,7 +178,7 @@ class TestFile:
             ),
             (
                 '[system]\n"a b" = 1',
-                '[system] "a b": there is no such key; there are: stop_timeout_s, synchronous, max_zombies',
+                '[system] "a b": there is no such key; there are: stop_timeout_s, synchronous, max_zombies, control',
             ),
         ],
     )

@@ -13,7 +13,7 @@ import pytest
 
 from minions.model.component import Component
 from minions.model.policy import Restart
-from minions.model.ports import Inbox, Outbox, State
+from minions.model.ports import Inbox, Outbox, State, Uses
 from minions.model.topology import Group, Link, Node, Topology, default_name
 
 
@@ -411,3 +411,204 @@ class TestLargeSystems:
             return best
 
         assert cost_s(4_000) < 40 * cost_s(400)  # ten times the work; a hundred times where it is quadratic
+
+
+# ---------------------------------------------------------------------- uses
+class Database(Component):
+    rows: int = 0
+
+    def insert(self) -> None: ...
+
+
+class FasterDatabase(Database): ...
+
+
+class User(Component):
+    database = Uses(Database)
+
+
+class OtherUser(Component):
+    user = Uses(User)
+
+
+def using(**components: Component) -> Topology:
+    return wired(components)
+
+
+def uses_of(component: Component, name: str) -> Any:
+    return getattr(component, name)
+
+
+class TestUses:
+    def test_stands_for_the_only_component_of_its_class(self) -> None:
+        topology = using(user=User(), database=Database())
+        user, database = topology.nodes
+        assert topology.problems() == []
+        assert topology.used_by(user, user.declaration.uses["database"]) == [database]
+
+    def test_stands_for_one_of_a_subclass_too(self) -> None:
+        assert using(user=User(), database=FasterDatabase()).problems() == []
+
+    def test_orders_start_as_sending_does(self) -> None:
+        topology = using(other=OtherUser(), user=User(), database=Database())
+        assert [[node.name for node in group] for group in topology.start_order()] == [
+            ["database"],
+            ["user"],
+            ["other"],
+        ]
+        other, user, database = topology.nodes
+        assert (topology.below(other), topology.above(database)) == ([user], [user])
+        assert topology.dependents(database) == [other, user]
+
+    def test_counts_among_what_is_above_also_after_a_look(self) -> None:
+        topology = using(database=Database())
+        [database] = topology.nodes
+        assert topology.above(database) == []
+        user = Node("user", User())
+        topology.add(user)
+        assert topology.above(database) == [user]
+
+    def test_a_component_that_is_sent_to_and_used_is_below_once(self) -> None:
+        class Both(Component):
+            outbox = Outbox(Reading)
+            stage = Uses(Stage)
+
+        topology = wired({"both": Both(), "stage": Stage()}, "both > stage")
+        both, stage = topology.nodes
+        assert (topology.below(both), topology.above(stage)) == ([stage], [both])
+
+    def test_is_refused_where_there_is_none(self) -> None:
+        assert using(user=User()).problems() == [
+            "user.database uses Database, and there is none: system.add(Database(...))"
+        ]
+
+    def test_is_refused_where_there_are_several_until_one_is_chosen(self) -> None:
+        user, first, second = User(), Database(), FasterDatabase()
+        topology = using(user=user, first=first, second=second)
+        assert topology.problems() == [
+            "user.database uses Database, and there are 2 (first, second): say which, system.use(user.database, ...)"
+        ]
+        topology.choose(uses_of(user, "database"), second)
+        assert topology.problems() == []
+        node, _, chosen = topology.nodes
+        assert topology.used_by(node, node.declaration.uses["database"]) == [chosen]
+        assert (topology.below(node), topology.above(chosen)) == ([chosen], [node])
+
+    def test_what_was_chosen_last_counts(self) -> None:
+        user, first, second = User(), Database(), Database()
+        topology = using(user=user, first=first, second=second)
+        topology.choose(uses_of(user, "database"), first)
+        assert topology.above(topology.nodes[1]) == [topology.nodes[0]]
+        topology.choose(uses_of(user, "database"), second)
+        assert topology.above(topology.nodes[1]) == []
+        assert topology.above(topology.nodes[2]) == [topology.nodes[0]]
+
+    def test_what_was_chosen_for_one_user_is_not_for_another(self) -> None:
+        user, other, first, second = User(), User(), Database(), Database()
+        topology = using(user=user, other=other, first=first, second=second)
+        topology.choose(uses_of(user, "database"), first)
+        topology.choose(uses_of(other, "database"), second)
+        assert topology.problems() == []
+        one, another, *databases = topology.nodes
+        assert [topology.below(one), topology.below(another)] == [[databases[0]], [databases[1]]]
+
+    def test_is_refused_where_a_stranger_is_chosen(self) -> None:
+        user = User()
+        topology = using(user=user, database=Database())
+        topology.choose(uses_of(user, "database"), Database())
+        assert "both must have been added to this system" in topology.problems()[0]
+
+    def test_is_refused_where_a_stranger_is_to_use_it(self) -> None:
+        database = Database()
+        topology = using(database=database)
+        topology.choose(uses_of(User(), "database"), database)
+        [problem] = topology.problems()
+        assert problem.startswith("use(User.database, ")
+
+    def test_is_refused_where_another_kind_is_chosen(self) -> None:
+        user, other = User(), Counter()
+        topology = wired({"user": user, "source": Source(), "counter": other}, "source > counter")
+        topology.choose(uses_of(user, "database"), other)
+        assert topology.problems() == ["use(user.database, counter): it uses Database, and counter is none"]
+
+    def test_is_refused_of_itself(self) -> None:
+        class Selfish(Component):
+            me = Uses(Component)
+
+        assert using(selfish=Selfish()).problems() == [
+            "selfish.me uses selfish itself, which would wait for itself: call the method directly"
+        ]
+
+    def test_is_refused_of_what_answers_no_calls(self) -> None:
+        class UsesSource(Component):
+            source = Uses(Source)
+
+        [problem] = wired({"user": UsesSource(), "source": Source(), "stage": Stage()}, "source > stage").problems()
+        assert problem == (
+            "user.source uses source, which has a run() of its own and answers no calls: calls are answered between messages, "
+            "write handlers instead"
+        )
+
+    def test_is_refused_of_what_has_partitions(self) -> None:
+        class UsesCounter(Component):
+            counter = Uses(Counter)
+
+        counter, source = Counter(), Source()
+        topology = using(user=UsesCounter(), source=source)
+        topology.add(Node("counter", counter, partition_by="celsius"))
+        topology.connect(Link(source.outbox, counter.inbox))
+        [problem] = topology.problems()
+        assert problem.startswith("user.counter uses counter, whose state belongs to partitions, and a call has no key")
+
+    @pytest.mark.parametrize("kind", [int, list[int], Reading])
+    def test_is_refused_of_what_is_no_component(self, kind: Any) -> None:
+        class Odd(Component):
+            what = Uses(kind)
+
+        [problem] = using(odd=Odd()).problems()
+        assert "only components can be used" in problem
+        assert "odd.what = Uses(" in problem
+
+    def test_is_refused_in_a_circle(self) -> None:
+        class A(Component):
+            next = Uses(Component)
+
+        a, b, c = A(), A(), A()
+        topology = using(a=a, b=b, c=c)
+        topology.choose(uses_of(a, "next"), b)
+        topology.choose(uses_of(b, "next"), c)
+        topology.choose(uses_of(c, "next"), a)
+        [problem] = topology.problems()
+        assert problem == (
+            "a uses b uses c uses a: what is used starts before its users, so none of them could start, and calls could only "
+            "wait for each other: let one of them send messages instead"
+        )
+
+    def test_a_circle_is_found_beside_others_that_use_it(self) -> None:
+        class Two(Component):
+            first = Uses(Component)
+            second = Uses(Component)
+
+        a, b, database, outside = Two(), Two(), Database(), User()
+        topology = using(outside=outside, a=a, b=b, database=database)
+        for user, name, used in [
+            (a, "first", database),
+            (a, "second", b),
+            (b, "first", database),
+            (b, "second", a),
+        ]:
+            topology.choose(uses_of(user, name), used)
+        [problem] = topology.problems()
+        assert problem.startswith("a uses b uses a: ")
+
+    def test_in_a_circle_with_messages_is_sound(self) -> None:
+        """It may come to a deadlock, where an inbox is full, and that is then an error; it need not."""
+
+        class Asks(Stage):
+            stage = Uses(Stage)
+
+        asks, stage = Asks(), Stage()
+        topology = wired({"asks": asks, "stage": stage, "source": Source()}, "stage > asks", "source > stage")
+        topology.choose(uses_of(asks, "stage"), stage)
+        assert topology.problems() == []
+        assert [sorted(node.name for node in group) for group in topology.start_order()][:1] == [["asks", "stage"]]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from minions import events
+from minions import JsonFormatter, events
+from minions.observe.field_logger import FieldLogger
 from minions.observe.logs import log_event, shown_by_default
 
 OPENED = events.StateOpened(folder="F", resumed=False, waiting_messages=0, commits_lost=0, strangers=())
@@ -147,6 +151,42 @@ TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [
         events.ComponentAbandoned("c", 1, "  File x\n"),
         [("s.c", "CRITICAL", "did not stop in time, its thread was abandoned here:\n  File x")],
     ),
+    (events.PluginNotLoaded("p", "it is a class", ""), [("s", "ERROR", "plugin p is not used: it is a class")]),
+    (
+        events.PluginNotLoaded("p", "it cannot be imported: OSError", "Traceback:\n  bad\n"),
+        [("s", "ERROR", "plugin p is not used: it cannot be imported: OSError\nTraceback:\n  bad")],
+    ),
+    (
+        events.PluginFailed("p", "gave_up", "ValueError: bad", "Traceback:\n  bad\n"),
+        [
+            (
+                "s",
+                "ERROR",
+                (
+                    "plugin p failed in its hook gave_up (further errors there are counted only): ValueError: bad\n"
+                    "Traceback:\n  bad"
+                ),
+            )
+        ],
+    ),
+    (
+        events.PluginSetAside("p", "gave_up", 10.04, "  File x\n"),
+        [
+            (
+                "s",
+                "ERROR",
+                "plugin p was set aside: its hook gave_up has not returned for 10.0 s; it hangs here:\n  File x",
+            )
+        ],
+    ),
+    (
+        events.EventsDropped("logs", 1, 1),
+        [("s", "WARNING", "1 event could not be told to the logs, which are too slow")],
+    ),
+    (
+        events.EventsDropped("plugins", 1200, 1201, "p"),
+        [("s", "WARNING", "1,200 events could not be told to the plugins, which are too slow (plugin p)")],
+    ),
     (EXCEEDED, [("s", "WARNING", "memory is full, over the limit")]),
     (
         evolve(EXCEEDED, then="pause_sources"),
@@ -253,6 +293,149 @@ def test_commits_lost_with_the_power_are_told(caplog: pytest.LogCaptureFixture) 
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert "the last 3 commits of F" in record.getMessage()
+
+
+# Fields --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_logged_of_an_event_has_its_fields(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "s")
+    log_event(logging.getLogger("s"), evolve(FAILED, message_id="c.in-7", epoch=3))
+    log_event(logging.getLogger("s"), events.SystemStarted(1))
+    failed, started = caplog.records
+    of_failed: Any = failed
+    assert (of_failed.event, of_failed.component, of_failed.epoch, of_failed.message_id) == (
+        "ComponentFailed",
+        "c",
+        3,
+        "c.in-7",
+    )
+    assert vars(started)["event"] == "SystemStarted"
+    assert not {"component", "epoch", "message_id"} & vars(started).keys()
+
+
+def test_an_empty_field_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    log_event(logging.getLogger("s"), FAILED)
+    assert "message_id" not in vars(caplog.records[0])
+
+
+class Asked:
+    """Fields, and how often they were asked for."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> dict[str, Any]:
+        self.times += 1
+        return {"component": "c", "message_id": f"m{self.times}"}
+
+
+def test_fields_are_asked_for_only_where_a_line_is_made(caplog: pytest.LogCaptureFixture) -> None:
+    base, asked = logging.getLogger("minions.t.c"), Asked()
+    log = FieldLogger(base, asked)
+    caplog.set_level(logging.INFO, "minions.t")
+    log.debug("hidden")
+    assert asked.times == 0
+    log.info("seen %d", 1, extra={"component": "mine"})
+    log.getChild("below").warning("seen too")
+
+    first, second = caplog.records
+    assert (first.name, first.getMessage(), first.funcName) == (
+        "minions.t.c",
+        "seen 1",
+        "test_fields_are_asked_for_only_where_a_line_is_made",
+    )
+    assert (vars(first)["component"], vars(first)["message_id"]) == ("mine", "m1")
+    assert (second.name, vars(second)["message_id"]) == ("minions.t.c.below", "m2")
+    assert log.isEnabledFor.__self__ is base  # type: ignore[attr-defined]  # so that a hidden line costs nothing more
+
+
+def test_it_is_the_logger_of_its_name_in_everything_else() -> None:
+    base = logging.getLogger("minions.t.d")
+    log, lines = FieldLogger(base, dict), io.StringIO()
+    handler = logging.StreamHandler(lines)
+    log.addHandler(handler)
+    try:
+        log.setLevel(logging.ERROR)
+        assert (base.level, base.handlers, log.getEffectiveLevel(), log.hasHandlers()) == (40, [handler], 40, True)
+        log.warning("hidden")
+        base.setLevel(logging.WARNING)
+        log.warning("seen")
+        base.disabled = True
+        log.error("hidden")
+        assert lines.getvalue() == "seen\n"
+    finally:
+        base.disabled = False
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+    assert logging.getLogger("minions.t.d") is base
+
+
+# Lines of JSON --------------------------------------------------------------------------------------------------------
+
+
+def as_json(log: Any, *words: Any, **options: Any) -> dict[str, Any]:
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(JsonFormatter())
+    base = logging.getLogger("minions.j")
+    base.addHandler(handler)
+    try:
+        log(*words, **options)
+    finally:
+        base.removeHandler(handler)
+    [line] = lines.getvalue().splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_a_record_is_one_line_of_json_with_its_fields() -> None:
+    log = FieldLogger(logging.getLogger("minions.j"), lambda: {"component": "c", "epoch": 2, "message_id": "m"})
+    line = as_json(log.warning, "mean %.1f\n\u2028é", 2.5, extra={"sensor": "s1"})
+    time = datetime.fromisoformat(line.pop("time"))
+    assert abs((datetime.now(UTC) - time).total_seconds()) < 60
+    assert line == {
+        "level": "WARNING",
+        "logger": "minions.j",
+        "message": "mean 2.5\n\u2028é",
+        "component": "c",
+        "epoch": 2,
+        "message_id": "m",
+        "sensor": "s1",
+    }
+
+
+def test_the_traceback_is_in_it() -> None:
+    def fail() -> None:
+        try:
+            raise ValueError("bad")
+        except ValueError:
+            logging.getLogger("minions.j").exception("failed", stack_info=True)
+
+    error = as_json(fail)["error"]
+    assert error.startswith("Traceback")
+    assert "ValueError: bad\nStack (most recent call last)" in error
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (float("nan"), "nan"),
+        (Path("a"), "a"),
+        ({1: 2.5}, {"1": 2.5}),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        (Mute(), "<Mute that cannot be described>"),
+        ([1, None, True], [1, None, True]),
+    ],
+)
+def test_what_json_does_not_know_is_its_text(value: Any, shown: Any) -> None:
+    line = as_json(logging.getLogger("minions.j").error, "x", extra={"value": value})
+    assert (line["value"], line["message"]) == (shown, "x")
 
 
 # What is shown by default ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from minions import Backoff, Component, Inbox, Outbox, Retry, System
+from minions import Backoff, Component, Inbox, Outbox, Retry, System, Watchdog, cron, every
 from minions.clock import Parkable
 from minions.testing import FakeClock
 from tests.life.conftest import dead_letters
@@ -104,6 +104,52 @@ def test_waits_end_when_their_time_is_over_whatever_the_wall_clock_says(tmp_path
     assert (first.message_id < second.message_id, first.attempts, second.attempts) == (True, 2, 2)
     assert first.at == BEGIN_S + 5 + 10 * HOUR_S
     assert second.at == BEGIN_S + 10 - 90 * HOUR_S
+
+
+class Ticking(Component):
+    @cron("0 12 * * *")
+    def at_noon(self) -> None:
+        NOON.release()
+
+    @every(days=1)
+    def daily(self) -> None:
+        DAY.release()
+
+
+NOON, DAY = threading.Semaphore(0), threading.Semaphore(0)
+
+
+def until_it_waits(clock: JumpingClock, in_s: float) -> None:
+    """Blocks until somebody waits for a moment."""
+    with clock._changed:
+        assert clock._changed.wait_for(lambda: in_s in clock._waits_locked(), PATIENCE_S), clock._waits_locked()
+
+
+def test_ticks_at_times_of_day_follow_when_the_time_is_set_and_others_do_not(tmp_path: Path) -> None:
+    """It is a quarter past ten in the evening when it begins."""
+    system = System("test", folder=tmp_path / "state", watchdog=Watchdog(enabled=False))
+    clock = system._clock = JumpingClock()
+    system.add(Ticking())
+    with system.started():
+        until_it_waits(clock, 60.0)
+        for hours in (3, -2, 5):  # never past noon
+            clock.jump(hours)
+            until_it_waits(clock, 60.0)
+        assert not NOON.acquire(blocking=False)
+        clock.jump(8)
+        assert NOON.acquire(timeout=PATIENCE_S)
+        until_it_waits(clock, 60.0)
+        clock.jump(-1)  # noon comes again, and is not made again
+        clock.jump(0.5)
+        clock.advance(3_600.0)
+        until_it_waits(clock, 60.0)
+        assert not NOON.acquire(blocking=False)
+        assert not DAY.acquire(blocking=False)
+        clock.advance(86_400.0 - 3_600.0)
+        assert DAY.acquire(timeout=PATIENCE_S)
+        assert not NOON.acquire(blocking=False)
+        clock.advance(3_600.0)
+        assert NOON.acquire(timeout=PATIENCE_S)
 
 
 JUMPING = """

@@ -137,7 +137,7 @@ def refuses_and_goes_on_when_put_right(
         content: of a folder, which has to stay as it is.
     """
     folder = home / ".minions"
-    shutil.copytree(base, folder)
+    shutil.copytree(base, folder, ignore=shutil.ignore_patterns("run"))
     replace(folder / name, lambda data: spoiled)
     before, said = content(folder), set()
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_a_damaged_log_is_refused(launch: Launch, tmp_path: Path, bases: Bases, 
 @pytest.mark.parametrize("kind", SPOILED_MARKS)
 def test_a_damaged_mark_is_no_reason_to_refuse(launch: Launch, tmp_path: Path, bases: Bases, kind: str) -> None:
     folder = tmp_path / ".minions"
-    shutil.copytree(bases.killed, folder)
+    shutil.copytree(bases.killed, folder, ignore=shutil.ignore_patterns("run"))
     replace(folder / "mark", SPOILED_MARKS[kind])
     ended = launch(TO_THE_END).end()
     assert (ended.returncode, ended.stdout) == (0, "finished\nTrue\n"), ended.stderr
@@ -187,7 +187,7 @@ def test_a_damaged_mark_is_no_reason_to_refuse(launch: Launch, tmp_path: Path, b
 
 def test_a_log_without_its_database_is_refused(launch: Launch, tmp_path: Path, bases: Bases) -> None:
     folder = tmp_path / ".minions"
-    shutil.copytree(bases.killed, folder)
+    shutil.copytree(bases.killed, folder, ignore=shutil.ignore_patterns("run"))
     (folder / "cache.db").unlink()
     ended = launch(TO_THE_END).end()
     assert (ended.returncode, ended.stdout) == (1, "")

@@ -1,0 +1,103 @@
+"""How things are shown: tables, with rich where it is installed and there is a terminal, and figures for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+__all__ = [
+    "bytes_text",
+    "duration_text",
+    "has_rich",
+    "print_json",
+    "print_table",
+    "printable",
+    "rich_table",
+    "table_lines",
+]
+
+
+def has_rich() -> bool:
+    """Whether tables are drawn by rich: it is there, and somebody looks."""
+    return sys.stdout is not None and sys.stdout.isatty() and find_spec("rich") is not None
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what others have written must not move the cursor."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints a table. A column whose name begins with ``>`` has its figures at the right."""
+    if has_rich():
+        from rich.console import Console
+
+        Console().print(rich_table(columns, rows))
+        return
+    for line in table_lines(columns, rows):
+        print(line)
+
+
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Any:
+    """The same as an object of rich's."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+    return table
+
+
+def table_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The same as lines of plain text."""
+    cells = [[printable(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    names = [column.lstrip(">") for column in columns]
+    widths = [max(len(line[place]) for line in [names, *cells]) for place in range(len(columns))]
+    lines = []
+    for line in [names, *cells]:
+        parts = [
+            text.rjust(width) if column.startswith(">") else text.ljust(width)
+            for text, width, column in zip(line, widths, columns, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def duration_text(seconds: float | None) -> str:
+    """Seconds for people: ``0.4s``, ``12s``, ``3m05s``, ``4h12m``, ``9d03h``; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3_600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86_400:
+        return f"{whole // 3_600}h{whole % 3_600 // 60:02}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3_600:02}h"
+
+
+def bytes_text(size_bytes: float | None) -> str:
+    """A size for people: ``512 B``, ``3.4 MB``; empty for None."""
+    if size_bytes is None:
+        return ""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1_000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1_000
+    return f"{size:.1f} TB"

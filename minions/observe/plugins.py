@@ -1,0 +1,267 @@
+"""`Plugins`: which plugins a system has, and where they come from. What calls their hooks is in `hooks`.
+
+`_lock` guards every field; no code of a plugin is run under it, but for an `__eq__` of its own, by which pluggy compares. pluggy
+is imported with the first plugin, and what is installed is looked up once a system is up, so that neither `import minions` nor a
+start is slower for them.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from minions import events
+from minions.clock import Clock
+from minions.errors import ConfigurationError, PluginRefused, UsageError
+from minions.observe.hooks import Hooks
+from minions.observe.plugin import IMPORT, HookCall, Plugin, PluginStatus
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from minions.observe.registry import Registry
+
+__all__ = ["ENTRY_POINT_GROUP", "HOOK_TIMEOUT_S", "Plugins"]
+
+ENTRY_POINT_GROUP = "minions"
+HOOK_TIMEOUT_S = 10.0
+_IMPORT_TIMEOUT_S = 60.0
+
+
+class Plugins:
+    """The plugins of a system: `System.plugins`. Every method may be called from any thread, also while the system runs.
+
+    A plugin is a module or an object with functions that are marked with ``hookimpl`` of `minions.hookspecs`, which documents
+    each hook. It is registered here, named in ``minions.toml``, or found by its entry point in the group ``minions``.
+    """
+
+    def __init__(self, system: str) -> None:
+        self._system = system
+        self._lock = threading.Lock()
+        self._registry: Registry | None = None
+        self._plugins: list[Plugin] = []
+        self._seen: set[tuple[str, str]] = set()  # the entry points that are dealt with
+        self._calls: Mapping[type[events.Event], tuple[HookCall, ...]] = {}  # replaced as a whole, never changed
+        self._disabled: frozenset[str] = frozenset()
+        self._use_installed = True
+        self._timeout_s = HOOK_TIMEOUT_S
+        self._configured_timeout_s: float | None = None
+
+    # ------------------------------------------------------------------ for users
+    @property
+    def hook_timeout_s(self) -> float:
+        """How long a hook may take, in seconds, by the clock of the system: 10, unless set otherwise, from the next start on.
+
+        Raises:
+            ConfigurationError: when it is set to what is no time above 0.
+        """
+        with self._lock:
+            return self._timeout_s if self._configured_timeout_s is None else self._configured_timeout_s
+
+    @hook_timeout_s.setter
+    def hook_timeout_s(self, seconds: float) -> None:
+        if not 0 < seconds < float("inf"):
+            raise ConfigurationError("Plugins", [f"hook_timeout_s = {seconds!r}: must be above 0 (seconds)"])
+        with self._lock:
+            self._timeout_s = seconds
+
+    def register(self, plugin: object, name: str | None = None) -> str:
+        """Adds a plugin, and returns its name. Its hooks are called for what happens from now on.
+
+        Args:
+            plugin: a module, or an object of a class (not the class).
+            name: by default that of the module or the class.
+
+        Raises:
+            PluginRefused: naming everything that is wrong with it: a hook that does not exist, one that cannot be called with an
+                event, no hook at all, or a name that is taken.
+        """
+        if name is None:
+            name = plugin.__name__ if isinstance(plugin, (ModuleType, type)) else type(plugin).__qualname__
+        found = Plugin(name, _version_of(plugin), "registered")
+        self._add(found, plugin)
+        return name
+
+    def unregister(self, plugin: object) -> None:
+        """Removes a plugin: no further hook of it is called. A hook that is being called goes on.
+
+        Args:
+            plugin: what was registered, or its name.
+
+        Raises:
+            UsageError: there is no such plugin.
+        """
+        with self._lock:
+            name = plugin if isinstance(plugin, str) else self._registry and self._registry.name_of(plugin)
+            found = next((each for each in self._plugins if each.name == name and each.hooks), None)
+            if found is None:
+                names = ", ".join(sorted(each.name for each in self._plugins if each.hooks)) or "none"
+                raise UsageError(
+                    f"{self._system}: there is no plugin {plugin!r} that could be unregistered; there are: {names}"
+                )
+            self._remove_locked(found)
+
+    def list(self) -> tuple[PluginStatus, ...]:
+        """Every plugin that is registered or was found, by name, with what was counted since the system was started.
+
+        What is installed is in it once the system is up, or after `load`.
+        """
+        with self._lock:
+            return tuple(sorted((plugin.status for plugin in self._plugins), key=lambda status: status.name))
+
+    def load(self) -> None:
+        """Imports the installed plugins now, on this thread, as the system does by itself when it is up. Blocks.
+
+        One that cannot be imported or is not what a plugin must be is in `list()`, with what is wrong.
+        """
+        for load in self.to_load():
+            try:
+                load.function(None)
+            except Exception:  # noqa: BLE001 - kept as the problem of that plugin, which `list` shows
+                continue
+
+    # ------------------------------------------------------------------ for the system
+    def configure(
+        self,
+        *,
+        load: Sequence[str] = (),
+        disabled: Iterable[str] = (),
+        installed: bool = True,
+        hook_timeout_s: float | None = None,
+    ) -> Sequence[str]:
+        """Does what ``minions.toml`` says; returns what is wrong with it, one sentence each. Imports what it names.
+
+        Args:
+            load: modules, or objects in modules: ``"package.module"``, ``"package.module:Class"``.
+            disabled: names of installed plugins that are not used.
+            installed: whether any installed plugin is used.
+            hook_timeout_s: how long a hook may take, in the place of what the program says; None: as that says.
+        """
+        with self._lock:
+            self._disabled = frozenset(disabled)
+            self._use_installed = installed
+            self._configured_timeout_s = hook_timeout_s
+            configured = [plugin.name for plugin in self._plugins if plugin.source == "configured"]
+            for plugin in [*self._plugins]:
+                unwanted = plugin.name in self._disabled or not installed
+                if (plugin.source == "configured" and plugin.name not in load) or (
+                    plugin.source == "installed" and unwanted
+                ):
+                    self._remove_locked(plugin)
+        problems = []
+        for index, name in enumerate(load):
+            if name in load[:index]:
+                problems.append(f'[plugins] load[{index}] = "{name}": it is named twice')
+            elif name not in configured:
+                try:
+                    made = _made(_named(name))
+                    self._add(Plugin(name, _version_of(made), "configured"), made)
+                except PluginRefused as error:
+                    problems += [f'[plugins] load[{index}] = "{name}": {problem}' for problem in error.problems]
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the import raises is what is wrong
+                    problems.append(f'[plugins] load[{index}] = "{name}": {type(error).__name__}: {error}')
+        return problems
+
+    def begin(self, clock: Clock, name: str) -> Hooks:
+        """The hooks of a run, and everything that was counted begins anew.
+
+        Args:
+            clock: by which they are timed.
+            name: of the thread that calls them.
+        """
+        with self._lock:
+            for plugin in [*self._plugins]:
+                if plugin.source == "installed" and not plugin.hooks:
+                    self._remove_locked(plugin)  # it gets another chance
+                plugin.begin()
+        return Hooks(self, clock, timeout_s=self.hook_timeout_s, name=name)
+
+    # ------------------------------------------------------------------ for the hooks
+    def calls_of(self, kind: type[events.Event]) -> tuple[HookCall, ...]:
+        """The hooks for a kind of event, in the order in which they are called."""
+        calls = self._calls
+        return calls.get(kind) or calls.get(events.Event, ())
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any hook at all."""
+        return bool(self._calls)
+
+    def to_load(self) -> Sequence[HookCall]:
+        """What loads each installed plugin that is not loaded yet. Reads the disk."""
+        if not self._use_installed:
+            return []
+        from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and rarely needed
+
+        found = []
+        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+            seen = (entry_point.name, entry_point.value)
+            with self._lock:
+                if entry_point.name in self._disabled or seen in self._seen:
+                    continue
+                self._seen.add(seen)
+                plugin = Plugin(entry_point.name, entry_point.dist.version if entry_point.dist else "", "installed")
+                self._plugins.append(plugin)
+            found.append(
+                HookCall(plugin, IMPORT, functools.partial(self._load, plugin, entry_point), _IMPORT_TIMEOUT_S)
+            )
+        return found
+
+    def _load(self, plugin: Plugin, entry_point: EntryPoint, _: object) -> None:
+        try:
+            self._add(plugin, _made(entry_point.load()))
+        except PluginRefused as error:
+            plugin.problem = "; ".join(error.problems)
+            raise
+        except BaseException as error:
+            plugin.problem = f"it cannot be imported: {type(error).__name__}"
+            raise
+
+    # ------------------------------------------------------------------ both
+    def _add(self, plugin: Plugin, found: object) -> None:
+        from minions.observe.registry import Candidate, Registry  # noqa: PLC0415 - with it comes pluggy
+
+        candidate = Candidate(plugin.name, found)
+        with self._lock:
+            if plugin.set_aside:  # its import has returned after all, too late
+                return
+            if self._registry is None:
+                self._registry = Registry()
+            self._registry.add(candidate, plugin)
+            plugin.hooks = candidate.hooks
+            if plugin not in self._plugins:
+                self._plugins.append(plugin)
+            self._calls = self._registry.calls()
+
+    def _remove_locked(self, plugin: Plugin) -> None:
+        self._plugins.remove(plugin)
+        if plugin.source == "installed":
+            self._seen = {seen for seen in self._seen if seen[0] != plugin.name}
+        if plugin.hooks and self._registry is not None:
+            self._registry.remove(plugin.name)
+            self._calls = self._registry.calls()
+
+
+def _named(name: str) -> object:
+    """What a text such as ``"package.module:Class"`` names."""
+    module, _, path = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for step in path.split(".") if path else ():
+        found = getattr(found, step)
+    return found
+
+
+def _made(found: object) -> object:
+    """The plugin itself, where it is a class that makes it."""
+    return found() if isinstance(found, type) else found
+
+
+def _version_of(plugin: object) -> str:
+    module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(type(plugin).__module__)
+    version = getattr(module, "__version__", "")
+    return version if isinstance(version, str) else ""
