@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,7 +104,9 @@ class System:
         self._clock: Clock = SystemClock()
         self._runtime: Runtime | None = None
         self._log = logging.getLogger(f"minions.{name}")
-        self._answers: Answers | None = None  # of the last run, where it has a control socket; this and the next two likewise
+        self._answers: Answers | None = (
+            None  # of the last run, where it has a control socket; this and the next two likewise
+        )
         self._control: Control | None = None
         self._event_log: EventLog | None = None  # of the last run; replaced before its observer's thread is started
         self.plugins = Plugins(name)
@@ -229,7 +232,7 @@ class System:
     def _configured(self) -> tuple[_Settings, dict[str, Mapping[str, Any]], list[str]]:
         """What ``minions.toml`` says in the place of what the program says: of the system, of components; and what is wrong."""
         settings = self._settings
-        if not self._configuration_path.exists():
+        if not os.path.exists(self._configuration_path):  # noqa: PTH110 - which a folder that nobody may enter does not make raise
             self.plugins.configure()
             return settings, {}, []
         from minions.model import configuration  # noqa: PLC0415 - only who has such a file has to pay for it

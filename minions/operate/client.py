@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = ["Client", "HungUp", "NoAnswer", "NotRunning", "has_socket"]
 
 _CONNECT_S = 5.0
 _AT_ONCE = 64 << 10
+_TIMEVAL = struct.Struct("@ll")
 
 
 class NotRunning(MinionsError):
@@ -60,7 +62,8 @@ class Client:
         """
         for path in places_of(folder):
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(_CONNECT_S)
+            # With a timeout of Python's own it would be turned away at once where many others wait to be let in.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(*_whole_and_rest(_CONNECT_S)))
             try:
                 connection.connect(str(path))
                 if peer_uid(connection) in (None, os.geteuid(), 0):
@@ -119,6 +122,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _whole_and_rest(seconds: float) -> tuple[int, int]:
+    """Seconds and microseconds."""
+    return int(seconds), int(seconds % 1 * 1_000_000)
 
 
 def _why_none(folder: Path) -> str:

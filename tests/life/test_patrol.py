@@ -99,7 +99,9 @@ def test_the_system_stops_in_order_before_memory_is_used_up(system: System, star
     assert stopped.survivors == ()
 
 
-def test_a_component_that_lets_messages_wait_too_long_is_restarted_and_handles_them(system: System, start: Start) -> None:
+def test_a_component_that_lets_messages_wait_too_long_is_restarted_and_handles_them(
+    system: System, start: Start
+) -> None:
     first, handled = Gate(), Log()
 
     class Stuck(Component):
@@ -117,11 +119,12 @@ def test_a_component_that_lets_messages_wait_too_long_is_restarted_and_handles_t
 
     run.wait_for(events.ComponentAbandoned)
     first.open()
-    handled.wait_for_count(100)
+    handled.wait_for(lambda values: values.count(0) >= 2 and len(values) >= 100)
     run.stop()
-    values = handled.entries
-    values.remove(0)  # the abandoned thread has gone on too: what it does outside cannot be undone
-    assert values == list(range(len(values))), "in order, and once each"
+    first_seen = list(dict.fromkeys(handled.entries))
+    assert first_seen == list(range(len(first_seen))), "in order, and none is missing"
+    repeated = {value for value in first_seen if handled.entries.count(value) > 1}
+    assert repeated == {0}, "the abandoned thread has gone on too: what it does outside cannot be undone"
     assert run.all(events.LimitExceeded)[0].about == "stuck.numbers"
 
 

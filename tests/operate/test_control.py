@@ -6,6 +6,8 @@ import contextlib
 import json
 import logging
 import os
+import select
+import signal
 import socket
 import threading
 import time
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from minions import Backoff, Component, Inbox, MinionsError, Outbox, Restart, State, System, Uses
+from minions.operate import client as client_module
 from minions.operate import control as control_module
 from minions.operate.client import Client, HungUp, NoAnswer, NotRunning
 from minions.operate.control import Control, Limits
@@ -194,6 +197,19 @@ def test_a_client_that_does_not_read_is_closed_and_keeps_nobody_waiting(opened: 
     assert sum(request.do == "large" for request in answering.asked) == 1, "of each client one request is at work"
 
 
+def test_from_who_is_being_answered_no_more_is_read_than_one_answer_needs(opened: Open) -> None:
+    path, answering, _ = opened()
+    with Raw(path) as client:
+        client.ask("later")
+        assert answering.reached.acquire(timeout=PATIENCE_S)
+        client.socket.setblocking(False)
+        sent = 0
+        while sent < 20_000_000 and select.select([], [client.socket], [], 0.3)[1]:
+            sent += client.socket.send(b"x" * 65_536)
+        assert sent < 5_000_000
+        answering.future.set_result({})
+
+
 def test_who_says_nothing_is_closed(opened: Open) -> None:
     path, _, _ = opened(idle_s=0.1)
     with Raw(path) as silent:
@@ -295,6 +311,20 @@ def test_the_last_answers_are_sent_before_it_ends(opened: Open) -> None:
         assert client.answer()["result"] == {"stopped": True}
 
 
+def test_what_is_being_answered_when_it_ends_is_answered(opened: Open) -> None:
+    path, answering, control = opened()
+    with Raw(path) as client:
+        client.ask("gate")
+        assert answering.reached.acquire(timeout=PATIENCE_S)
+        closing = threading.Thread(target=control.close)
+        closing.start()
+        [moving] = [thread for thread in control._threads if thread.name == "test/control"]
+        moving.join(0.2)  # it must not end before that
+        answering.gate.set()
+        assert client.answer()["result"] == {"do": "gate"}
+        closing.join(PATIENCE_S)
+
+
 def test_an_answer_that_hangs_does_not_keep_it_from_ending(opened: Open) -> None:
     path, answering, control = opened()
     with Raw(path) as client:
@@ -307,20 +337,24 @@ def test_an_answer_that_hangs_does_not_keep_it_from_ending(opened: Open) -> None
 
 def test_a_forked_child_keeps_nothing_of_it_alive(opened: Open) -> None:
     path, _, control = opened()
-    release, ready = os.pipe(), os.pipe()
+    ready = os.pipe()
     child = os.fork()
     if not child:  # pragma: no cover
         os.write(ready[1], b"x")
-        os.read(release[0], 1)
-        os._exit(0)
-    os.read(ready[0], 1)
-    control.close()
-    with socket.socket(socket.AF_UNIX) as probe, pytest.raises(OSError):
-        probe.connect(str(path))
-    os.write(release[1], b"x")
-    os.waitpid(child, 0)
-    for descriptor in (*release, *ready):
-        os.close(descriptor)
+        signal.pause()
+    try:
+        os.read(ready[0], 1)
+        kept = path.with_name("kept")
+        kept.hardlink_to(path)
+        control.close()
+        with socket.socket(socket.AF_UNIX) as probe, pytest.raises(ConnectionRefusedError):
+            probe.connect(str(kept))
+        kept.unlink()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for descriptor in ready:
+            os.close(descriptor)
 
 
 def test_where_it_cannot_be_the_system_runs_without(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -353,6 +387,23 @@ def test_the_client_loses_patience(opened: Open, folder: Path) -> None:
     opened()
     with Client.connect(folder) as client, pytest.raises(NoAnswer, match=r"'later' within 0.05 s"):
         client.ask("later", 0.05)
+
+
+def test_the_client_waits_for_a_moment_to_be_let_in_and_then_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "run").mkdir(parents=True)
+    monkeypatch.setattr(client_module, "_CONNECT_S", 0.2)
+    with contextlib.ExitStack() as stack:
+        deaf = stack.enter_context(socket.socket(socket.AF_UNIX))
+        deaf.bind(str(folder / "run/control.sock"))
+        deaf.listen(0)
+        first = stack.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(str(folder / "run/control.sock"))
+        began_s = time.monotonic()
+        with pytest.raises(NoAnswer, match=r"lets nobody in, for 0.2 s"):
+            Client.connect(folder)
+        assert time.monotonic() - began_s >= 0.1
 
 
 def test_the_client_says_when_the_system_hangs_up(opened: Open, folder: Path) -> None:
@@ -496,6 +547,18 @@ def test_a_stop_is_answered_when_all_is_over(folder: Path) -> None:
     assert ended == ["stopped"]
     assert answer["reason"] == "stopped"
     assert not (folder / "run").exists()
+
+
+def test_the_place_is_given_up_before_the_next_system_may_have_the_folder(folder: Path) -> None:
+    system = System("test", folder=folder)
+    feeding, count = system.add(Feeding()), system.add(Count())
+    system.connect(feeding.out, count.numbers)
+    with system.started():
+        assert (folder / "run").exists()
+        system.stop().result(PATIENCE_S)
+        assert not (folder / "run").exists()
+        with contextlib.closing(Control("next", folder, Answering(), LOG)) as control:
+            assert control.open(in_folder=True)
 
 
 def connected(folder: Path) -> Client:

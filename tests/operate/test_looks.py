@@ -48,7 +48,8 @@ def evidence(**fields: Any) -> Evidence:
 
 
 def look(name: str = "a", **fields: Any) -> Look:
-    return Look(**({"status": status(name), "doing": "handling add"} | fields))
+    known: dict[str, Any] = {"status": status(name), "doing": "handling add"}
+    return Look(**(known | fields))
 
 
 def said(*looks: Look, rooms: dict[str, tuple[int, int]] | None = None) -> str:
@@ -163,6 +164,12 @@ def test_who_waits_for_each_other_is_told_so_and_it_ends() -> None:
     assert said(one, other).endswith(
         "b is handling add and waits for a.ask() to answer; a is a again: they wait for each other"
     )
+
+
+def test_a_circle_is_gone_round_once() -> None:
+    one, other = look(door="b.ask() to answer"), look("b", door="a.ask() to answer")
+    chain = chain_of(one, lambda name: [one if name == "a" else other], {}, "system")
+    assert [each.name for each, _ in chain] == ["a", "b", "a"]
 
 
 def test_a_component_that_is_gone_ends_the_chain() -> None:

@@ -79,7 +79,7 @@ AWAKE, BOTH_FAILED = threading.Event(), threading.Event()
 def test_waits_end_when_their_time_is_over_whatever_the_wall_clock_says(tmp_path: Path) -> None:
     AWAKE.clear()
     BOTH_FAILED.clear()
-    system = System("test", folder=tmp_path / "state")
+    system = System("test", folder=tmp_path / "state", watchdog=Watchdog(enabled=False), control=False)
     clock = system._clock = JumpingClock()
     sending, failing, _ = system.add(Sending()), system.add(Failing()), system.add(Sleeping())
     system.connect(sending.out, failing.numbers)

@@ -148,7 +148,9 @@ def test_components_wait_while_the_disk_is_full_and_go_on_when_there_is_room(
 
     (said,) = {record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING}
     assert re.fullmatch(rf"commit failed \(nothing is lost, trying again\): {FULL}", said)
-    assert any(re.fullmatch(r"commits work again, after \d+ failures?", record.getMessage()) for record in caplog.records)
+    assert any(
+        re.fullmatch(r"commits work again, after \d+ failures?", record.getMessage()) for record in caplog.records
+    )
     _, many, tallying = new_system()  # which reads what is on disk
     assert (many.sent, tallying.tally) == (count, Tally(count, in_order=True))
 
