@@ -155,7 +155,8 @@ def _print_stacks() -> None:
 def end_although_somebody_hangs() -> None:
     """Has the process end by itself although a thread hangs in writing to standard error, which Python would wait for.
 
-    What the program does after this is done; then nothing more is waited for. Its exit code is 0, or 1 where an error has ended it.
+    What the program does after this is done; then nothing more is waited for. Its exit code is 0, or 1 where an error
+    has ended it; what it gives to `sys.exit` is not known here.
     """
     atexit.register(lambda: leave_now(int(hasattr(sys, "last_value")), ""))
 

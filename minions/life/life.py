@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from threading import local
@@ -62,7 +62,7 @@ _SETTLE_AT_LEAST_EVERY_S = 0.001
 _RATE = "its rate limit"
 _NO_TICKS: Mapping[str, bytes] = MappingProxyType({})
 _MOST_BETWEEN_CALLS = 16
-"""How many messages a component that may be called handles before it looks whether somebody calls."""
+"""How many messages a component takes at once after a call has come in between; then twice as many with each time."""
 
 
 class Life:
@@ -107,7 +107,8 @@ class Life:
         self.fence = fence
         self.parker = parker
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name), plan.calls)
-        self._most = MOST_AT_ONCE if plan.calls is None else _MOST_BETWEEN_CALLS
+        self._most = MOST_AT_ONCE  # messages to take at once: fewer while calls come in between
+        self._waiting_calls: Collection[object] = () if plan.calls is None else plan.calls.waiting  # read without the lock
         self._sets_timeouts = False  # whether call_timeout was ever entered; set by any thread, and never reset
         self._timeouts = local()  # `seconds`: what the innermost call_timeout of a thread says
         self.current: Entry | None = None
@@ -220,8 +221,10 @@ class Life:
                 answer = self._answer(self.mailbox.call)
             elif entries:
                 self.handle_all(entries)
+                self._most = min(2 * self._most, MOST_AT_ONCE)
                 if self.mailbox.in_hand:  # it was broken off; the fence may say otherwise by now
                     self._put_down()
+                    self._most = _MOST_BETWEEN_CALLS
             else:
                 self._wait(self.parker, wake_s, "a message" if wake_s is None else self._awaited())
 
@@ -399,7 +402,10 @@ class Life:
         return self.current if self._hook != "run" or self._received == 1 else None
 
     def handle_all(self, entries: list[Entry]) -> None:
-        """Handles messages of one inbox, each as one unit of work; stops between two of them when it is to end or is paused."""
+        """Handles messages of one inbox, each as one unit of work.
+
+        Stops between two of them when it is to end or is paused, and after one when somebody calls.
+        """
         channel = entries[0][0]
         if self._goes_by_time:
             self._handle_in_time(channel, entries)
@@ -407,7 +413,7 @@ class Life:
             self._handle_effectless(channel, entries)
         else:
             for entry in entries:
-                if self.fence.yields:
+                if self.fence.yields or (self._waiting_calls and entry is not entries[0]):
                     break
                 self._handle(entry)
         self.flush()
@@ -420,7 +426,9 @@ class Life:
                 self._tick_if_due()
             if self._is_careful:
                 self._wait_until_on_disk(entry)
-            if self.fence.yields or (pace is not None and pace.take(monotonic()) is not None):
+            if self.fence.yields or (self._waiting_calls and entry is not entries[0]):
+                break
+            if pace is not None and pace.take(monotonic()) is not None:
                 break
             self._handle(entry)
 
@@ -431,11 +439,12 @@ class Life:
         because what is not settled keeps its room, and sooner where somebody who waits for room has lost patience.
         """
         fence, calls, handle, most = self.fence, self.calls, self._handlers[channel], channel.most_unsettled
+        waiting, first = self._waiting_calls, entries[0]
         unit = self.open_unit = self._spare
         done = 0
         try:
             for entry in entries:
-                if fence.yields:
+                if fence.yields or (waiting and entry is not first):
                     break
                 self.current = entry
                 handle(entry[2])

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,7 +130,7 @@ class Answers:
             "system": self._runtime.name,
             "pid": os.getpid(),
             "protocol": VERSION,
-            "minions": metadata.version("minions-runtime"),
+            "minions": _version_of_minions(),
             "python": platform.python_version(),
             "folder": str(self._folder.absolute()),
         }
@@ -422,3 +421,9 @@ def _then(future: Future[None], make: Callable[[], Result]) -> Future[Result]:
 
     future.add_done_callback(done)
     return answer
+
+
+def _version_of_minions() -> str:
+    from importlib import metadata  # noqa: PLC0415 - slow to import, and rarely needed
+
+    return metadata.version("minions-runtime")
