@@ -328,6 +328,9 @@ class System:
                 if was_up:
                     yield self
             finally:
+                control = self._control
+                if control is not None:  # also where the wait for the end is broken off
+                    runtime.when_over().add_done_callback(lambda _: control.close())
                 runtime.end()
                 self._close_control()
         self._raise_if_failed(runtime)

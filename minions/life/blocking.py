@@ -83,7 +83,7 @@ class Blocking:
         kind = _Kind(lambda *_: wake(), quick=False) if wake is not None else _kind_of(resource, self._component)
         return _Registration(self, resource, kind)
 
-    def unblock(self, *, again: bool = False) -> list[str]:
+    def unblock(self, *, again: bool = False, before: Callable[[], None] = lambda: None) -> list[str]:
         """Does to each registered resource what wakes the threads that are blocked in it.
 
         Called by any thread but those of the component. May block for as long as a callable of the component does, and briefly
@@ -92,12 +92,15 @@ class Blocking:
         Args:
             again: that it did not help the first time, so that sterner measures are taken: a child process is killed, not
                 asked to end, the connection to a database is ended, and a queue loses what is in it.
+            before: called first where anything is registered.
 
         Returns:
             one sentence for each resource that could not be woken.
         """
         with self._lock:
             registered = list(self._registered)
+        if registered:
+            before()
         problems = []
         for registration in registered:
             try:

@@ -14,6 +14,7 @@ from minions.errors import Interrupted
 from minions.life.life import Life
 from minions.life.sheltered import ShelteredLife
 from minions.life.traces import describe, trace_of
+from minions.model.component import Component
 
 __all__ = ["Ladder"]
 
@@ -50,18 +51,18 @@ class Ladder:
 
     def _interrupt(self, life: Life) -> None:
         instance = getattr(life, "instance", None)
-        life.interrupted = True
-        for problem in life.blocked_in.unblock():
+        for problem in life.blocked_in.unblock(before=life.interrupt):
             self._failed(life, problem, "")
-        if instance is None:
+        if instance is None or type(instance).on_interrupt is Component.on_interrupt:
             return
+        life.interrupt()
         try:
             instance.on_interrupt()
         except BaseException as error:  # noqa: BLE001 - reported
             self._failed(life, describe(error), trace_of(error))
 
     def _throw(self, life: Life) -> None:
-        for problem in life.blocked_in.unblock(again=True):
+        for problem in life.blocked_in.unblock(again=True, before=life.interrupt):
             self._failed(life, problem, "")
         if isinstance(life, ShelteredLife):
             # A thread that mostly computes may be in a system call, or in code of the runtime, at the one moment.

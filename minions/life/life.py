@@ -82,7 +82,8 @@ class Life:
         waits_for: what its own thread waits for in the runtime; empty while it does not. Read by the watchdog.
         ident: its own thread, as `threading` counts; 0 before it has begun and once it is over.
         native_id: the same, as the kernel counts.
-        interrupted: whether somebody has tried to break off what it is at. Written by the thread that does, before it does.
+        interrupted: whether somebody has broken off what it is at. What a call that was woken returns or raises is not to be
+            relied on, so the unit that it belongs to never was, and no other follows but that of `on_stop`.
         has_begun: whether `on_start` has come to its end.
         has_worked: whether `run`, or the handling of messages, has come to its end in order.
         open_unit: the unit in work.
@@ -108,7 +109,9 @@ class Life:
         self.parker = parker
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name), plan.calls)
         self._most = MOST_AT_ONCE  # messages to take at once: fewer while calls come in between
-        self._waiting_calls: Collection[object] = () if plan.calls is None else plan.calls.waiting  # read without the lock
+        self._waiting_calls: Collection[object] = (
+            () if plan.calls is None else plan.calls.waiting
+        )  # read without the lock
         self._sets_timeouts = False  # whether call_timeout was ever entered; set by any thread, and never reset
         self._timeouts = local()  # `seconds`: what the innermost call_timeout of a thread says
         self.current: Entry | None = None
@@ -456,12 +459,16 @@ class Life:
                     continue
                 done += 1
                 if done >= most or calls.owing or (channel.pressed and self._is_settling_late()):
+                    if self.interrupted:
+                        break
                     self._effectless, done = done, 0
                     self.flush()
                     if calls.owing:
                         self.open_unit = self.current = None
                         calls.call_ready()
                         self.open_unit = unit
+            if done and self.interrupted:
+                done -= 1  # the last one is handled again
         finally:
             self._effectless = done
         self.open_unit = self.current = None
@@ -547,6 +554,10 @@ class Life:
             self.flush()
             self._submit(unit, None)
             self.current = None
+
+    def interrupt(self) -> None:
+        """Says that what it is at is about to be broken off. By the thread that does it, before it does."""
+        self.interrupted = True
 
     def give_up(self, *, failed: Entry | None = None) -> None:
         """Ends this life for good: its fence is cut and what it had in hand is given back. Safe to call from any thread.
@@ -902,6 +913,8 @@ class Life:
 
     def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
         journal, fence = self._journal, self.fence
+        if self.interrupted and not self.is_ending:
+            raise StopRequested(f"{self.name} was broken off in {self.where}, and what it had begun never was")
         if fence.held and self._hook == "run":
             self._wait_while_held(parker, deadline_s)
         mailbox = self.mailbox if unit.settles else None

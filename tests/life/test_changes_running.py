@@ -89,13 +89,14 @@ def pipeline(system: System, count: int, durable: bool, handled: Log, *, replica
 def test_restarts_under_load_lose_nothing_and_do_nothing_twice(system: System, start: Start, durable: bool) -> None:
     handled = Log()
     numbers, passing, keeping = pipeline(system, 400, durable, handled)
-    run = start(system, forever=False).up()
+    run = start(system).up()  # for as long as something is wished
 
     for round_ in range(8):
         handled.wait_for_count(min(400, 20 * round_))
         done(system.restart(*[(numbers,), (passing,), (keeping,), (passing, keeping), ()][round_ % 5]))
 
-    assert run.ended().problems == ()
+    run.wait_until_quiet()
+    assert run.stop().problems == ()
     assert keeping.kept == list(range(400))
     assert sorted(handled.entries) == list(range(400))
     assert len(run.all(events.ComponentStopped)) > 8
@@ -106,7 +107,7 @@ def test_restarts_under_load_lose_nothing_and_do_nothing_twice(system: System, s
 def test_pauses_under_load_lose_nothing_and_leave_nothing(system: System, start: Start, durable: bool) -> None:
     handled = Log()
     numbers, passing, keeping = pipeline(system, 400, durable, handled, replicas=3)
-    run = start(system, forever=False).up()
+    run = start(system).up()  # for as long as something is wished
 
     for round_ in range(24):
         handled.wait_for_count(min(400, 10 * round_))
@@ -114,7 +115,8 @@ def test_pauses_under_load_lose_nothing_and_leave_nothing(system: System, start:
         done(system.pause(*paused))
         done(system.resume(*paused))
 
-    assert run.ended().problems == ()
+    run.wait_until_quiet()
+    assert run.stop().problems == ()
     assert sorted(keeping.kept) == list(range(400))
     assert len(keeping.kept) == 400
 
@@ -147,7 +149,7 @@ def test_partitions_keep_their_order_through_pauses_and_restarts(system: System,
         system.add(Keeping(), replicas=3, partition_by=lambda number: number.value % 10),
     )
     system.connect(numbers.out, keeping.numbers)
-    run = start(system, forever=False).up()
+    run = start(system).up()  # for as long as something is wished
     for round_ in range(12):
         handled.wait_for_count(min(count, 20 * round_))
         match round_ % 3:
@@ -160,7 +162,8 @@ def test_partitions_keep_their_order_through_pauses_and_restarts(system: System,
                 done(system.stop(keeping))
                 done(system.start(keeping))
 
-    assert run.ended().problems == ()
+    run.wait_until_quiet()
+    assert run.stop().problems == ()
     assert sorted(handled.entries) == list(range(count))
     for key in range(10):
         assert system.partition(keeping, key).kept == list(range(key, count, 10))
