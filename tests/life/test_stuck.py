@@ -757,7 +757,7 @@ def test_an_on_interrupt_that_raises_is_told_and_the_ladder_goes_on(
     assert failed.restart_in_s is None
     bench.pass_s(STOP_TIMEOUT_S - ASK_AGAIN_S)
     restarted.result(PATIENCE_S)
-    assert len(bench.run.all(events.ComponentAbandoned)) == 1
+    assert len(bench.run.wait_for(events.ComponentAbandoned)) == 1
     bench.call.connection.sock = sock  # type: ignore[attr-defined]
     bench.call.let_go()
     bench.run.wait_until_quiet()
