@@ -378,9 +378,13 @@ def test_a_runtime_that_loses_or_doubles_messages_is_caught(defect: str, tmp_pat
     seed = 15  # without injected errors: a new life would read tables that the defect holds back, killed or not
     killed, undisturbed = (Soak(seed, tmp_path / name, defect) for name in ("killed", "undisturbed"))
 
-    killed.run([after_lines(4), after_lines(6)])
+    try:
+        killed.run([after_lines(4), after_lines(6)])
+    except pytest.fail.Exception as failure:  # what is lost or doubled may also keep a cycle from coming to its end
+        assert "Timeout" in str(failure)
+    else:
+        assert killed.wrong()
     undisturbed.run([])
 
     assert killed.kills == 2
-    assert killed.wrong()
     assert not undisturbed.wrong()
