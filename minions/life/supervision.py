@@ -535,11 +535,13 @@ class Supervision:
             status.due_at = None
             if status.phase is Phase.STOPPING:
                 yield from self._press(status, now_s)
+            elif status.phase is Phase.BACKOFF and status.round is not None and not status.round.rising:
+                self._changed.append(status.round)
+            elif status.phase is Phase.BACKOFF and self.stopping is None and not status.was_up:
+                self._move(status, Phase.WAITING, now_s)  # what it sends to may have to come up first
+                self._to_start.append(status.stage)
             elif status.phase is Phase.BACKOFF:
-                if status.round is None or status.round.rising:
-                    yield self._launch(status, now_s)
-                else:
-                    self._changed.append(status.round)
+                yield self._launch(status, now_s)
 
     def _start_ready(self, now_s: float) -> Iterator[Action]:
         """Begins the lives of those for whom all that they send to is up."""

@@ -7,7 +7,7 @@ import pytest
 from minions import Backoff, Restart, events
 from minions.life import commands
 from minions.life.actions import Abandon, AskToStop, End, Hold, Launch, Quieted, Throw, WatchIdle
-from minions.life.commands import Begin, Due, Failed, Finished, Idle, Stop, Stopped
+from minions.life.commands import Begin, Due, Failed, Finished, Idle, Started, Stop, Stopped
 from minions.life.lifecycle import Phase
 from minions.model.policy import Strategy
 from tests.life.bench import DEADLINES, Bench, doings, told
@@ -1319,3 +1319,14 @@ def test_what_is_kept_about_moments_and_waits_does_not_grow_with_what_is_wished(
     assert len(supervision._due) < 50
     assert sum(map(len, supervision._held.values())) < 10
     assert len(supervision._rounds) == len(supervision._promises) == 0
+
+
+def test_a_producer_that_never_was_up_waits_for_a_consumer_that_somebody_has_started_meanwhile() -> None:
+    bench = Bench({"source": ["worker"], "worker": []})
+    bench.tell(commands.Halt(("worker",)))
+    assert doings(bench.tell(Begin())) == [Launch("source", 1)]  # nobody waits for what is not wanted
+    bench.fail("source", "on_start")
+    assert doings(bench.tell(commands.Start(("worker",)))) == [Launch("worker", 1)]
+
+    assert doings(bench.pass_s(10.0)) == []
+    assert doings(bench.tell(Started("worker", 1))) == [Launch("source", 2)]
