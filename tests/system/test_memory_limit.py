@@ -27,7 +27,7 @@ class Source(Component):
 
 class Leaky(Component):
     leaks: bool
-    numbers = Inbox(Number, capacity=100)
+    numbers = Inbox(Number, capacity=100, rate=Rate(300, per_s=1.0))  # 30 MB/s: from the mark to the limit is over a second
     handled = State(int)
 
     def on_start(self):
@@ -72,7 +72,7 @@ def group() -> Iterator[Path]:
 
 def leaking(group: Path, then: str) -> str:
     return f"""
-from minions import hookspecs
+from minions import Rate, hookspecs
 open({str(group / "cgroup.procs")!r}, "w").write(str(os.getpid()))  # from here on the limit holds
 {SYSTEM}
 limit = MemoryLimit(over_ratio=0.7, for_s=0.0, then={then!r})
@@ -82,7 +82,7 @@ system.run()
 
 
 AFTERWARDS = f"""
-from minions import hookspecs
+from minions import Rate, hookspecs
 {SYSTEM}
 system, source, leaky = wired(Watchdog(), False)
 system.run()
