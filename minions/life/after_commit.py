@@ -1,12 +1,14 @@
 """What `after_commit()` was handed: functions that are called once the unit of work that they belong to is on disk.
 
-They belong to one life and live in memory. Component's thread only, and no lock; the journal is told that its component still
-has something to do, so that the system is not taken for finished, and wakes its thread when a commit was made.
+They belong to one life and live in memory. Component's thread only, and no lock, but for the end of a life that is abandoned
+(see `give_up`); the journal is told that its component still has something to do, so that the system is not taken for finished,
+and wakes its thread when a commit was made.
 """
 
 from __future__ import annotations
 
 import inspect
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -46,7 +48,8 @@ class AfterCommit:
     Attributes:
         handed: those of the open unit.
         waiting: those of whole units.
-        current: the one that is being called.
+        current: the one whose turn it is.
+        has_begun: whether that one was called: until then its life may find out that it is over.
         owing: whether the journal was told that there is something to do, and not yet that it is done.
     """
 
@@ -54,12 +57,15 @@ class AfterCommit:
         "_call",
         "_failure",
         "_fence",
+        "_given_up",
         "_journal",
+        "_lock",
         "_over",
         "_parker",
         "_wait_for_commit",
         "current",
         "handed",
+        "has_begun",
         "owing",
         "waiting",
     )
@@ -91,7 +97,10 @@ class AfterCommit:
         self.waiting: deque[Call] = deque()
         self._over = False  # the life has failed, and is to be taken for busy until the supervisor has heard of it
         self.current: Call | None = None
+        self.has_begun = False
         self.owing = False
+        self._lock = threading.Lock()  # a leaf
+        self._given_up = 0  # by `_lock`: how many of `waiting` the supervisor has told of as dropped
 
     # ------------------------------------------------------------------ handing over
     def hand_over(self, function: Callable[[], object], message_id: str, partition: int | None) -> None:
@@ -141,11 +150,17 @@ class AfterCommit:
         if len(self.waiting) >= MOST_WAITING:
             self._wait_for_commit()
         while self.waiting and self.waiting[0].epoch <= self._journal.durable_epoch and self._fence.mode < Mode.ENDING:
-            call = self.current = self.waiting.popleft()
+            with self._lock:
+                if self._given_up:
+                    return
+                call = self.current = self.waiting.popleft()
+            self.has_begun = False
             try:
                 self._call(call)
             except BaseException as error:
                 self._failure = (error, call)
+                if isinstance(error, StaleComponent) and not self.has_begun:
+                    self.waiting.appendleft(call)  # to be counted with those that nobody calls any more
                 raise
             finally:
                 self.current = None
@@ -176,11 +191,22 @@ class AfterCommit:
         """The call that this error has come out of; None where it has come from somewhere else."""
         return self._failure[1] if self._failure is not None and self._failure[0] is error else None
 
+    def give_up(self) -> int:
+        """How many functions wait in a life that is abandoned: nobody calls them any more. By the supervisor, which tells of it.
+
+        Its thread may be about to make a unit whole: `drop` counts what that adds, should the thread ever come so far.
+        """
+        with self._lock:
+            self._given_up = len(self.waiting)
+            return self._given_up
+
     def drop(self) -> int:
-        """Gives up what waits, and says how many functions that were. Last in a life."""
+        """Gives up what waits, and says how many functions that were of which nobody was told. Last in a life."""
         self._failure = None  # its traceback holds the instance, which has to be freed before the next life
-        count = len(self.waiting)
-        self.waiting.clear()
+        with self._lock:
+            count = len(self.waiting) - self._given_up
+            self._given_up = 0
+            self.waiting.clear()
         self._pay_if_done()
         return count
 

@@ -1000,6 +1000,7 @@ class Life:
         self.current = None
         unit = self.open_unit = Unit(self.name, self._home)
         try:
+            self.calls.has_begun = True
             call.function()
             self._submit_changed(unit)
         except BaseException:

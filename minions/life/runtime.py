@@ -550,7 +550,7 @@ class Runtime:
         life, epoch = thread.life, thread.life.fence.epoch
         life.give_up()
         self._observer.post(events.ComponentAbandoned(component, epoch, stack, zombies))
-        if dropped := len(life.calls.waiting):  # nobody calls them any more: the fence is cut
+        if dropped := life.calls.give_up():
             self._observer.post(events.AfterCommitDropped(component, epoch, dropped))
 
     def _finish(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:

@@ -68,14 +68,14 @@ class ComponentThread:
             report = self._live(life)
         except BaseException as error:  # noqa: BLE001 - reported: the supervisor decides
             if life.fence.mode is Mode.CUT:  # abandoned: another life has its place, and what this one has met is over
+                self._drop_calls()
                 life.forget()
                 self._post(ZombieEnded(life.name, life.fence.epoch))
                 return
             report, failed = self._last_word(life, error)
             life.call_last(self._tell_of_call)
         life.give_up(failed=failed)
-        if dropped := life.calls.drop():
-            self._post(Noted(events.AfterCommitDropped(life.name, life.fence.epoch, dropped)))
+        self._drop_calls()
         life.forget()
         self._post(report)
 
@@ -124,6 +124,10 @@ class ComponentThread:
             return self._failure(life, error)
         except BaseException as second:  # noqa: BLE001 - reported
             return Failed(life.name, life.fence.epoch, life.where, describe(second), trace_of(second)), None
+
+    def _drop_calls(self) -> None:
+        if dropped := self.life.calls.drop():
+            self._post(Noted(events.AfterCommitDropped(self.life.name, self.life.fence.epoch, dropped)))
 
     def _tell_of_call(self, error: BaseException, message_id: str) -> None:
         name, epoch = self.life.name, self.life.fence.epoch

@@ -26,6 +26,7 @@ import pytest
 
 from minions import Component, Inbox, Outbox, State, System, Watchdog, events
 from minions.errors import Interrupted, StaleComponent
+from minions.flow.journal import Journal
 from minions.flow.store import Store
 from minions.life.injection import Injection
 from minions.life.life import Life
@@ -1120,6 +1121,41 @@ def test_what_after_commit_had_taken_in_a_life_that_is_abandoned_is_told(
     assert called.entries == []
     assert hanging.turns == 3
     assert len(run.all(events.AfterCommitDropped)) == 1
+
+
+def test_what_a_zombie_hands_to_after_commit_in_the_unit_in_which_it_is_abandoned_is_told(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, gate, called = FakeClock(), Gate(), Log()
+    last_epoch = Journal.last_epoch
+
+    def held(journal: Journal) -> int:
+        gate.pass_through()  # the unit is whole, and nobody has noted yet what follows it
+        return last_epoch(journal)
+
+    class Hanging(Component):
+        turns = State(int)
+
+        def run(self) -> None:
+            if self._minions.fence.epoch == 1:
+                with self.unit():
+                    self.turns += 1
+                    self.after_commit(partial(called.add, "called"))
+
+    hanging = system.add(Hanging())
+    monkeypatch.setattr(Journal, "last_epoch", held)
+    run = start(system, clock=clock, stop_timeout_s=STOP_TIMEOUT_S)
+    gate.wait_reached()
+    [zombie] = [thread for thread in threading.enumerate() if thread.name == "test/hanging"]
+    restarted = system.restart(hanging)
+    run.reach()
+    clock.advance(STOP_TIMEOUT_S)
+    restarted.result(PATIENCE_S)
+    gate.open()
+    zombie.join(PATIENCE_S)
+    assert run.stop().problems == ()
+    assert (called.entries, hanging.turns) == ([], 1)
+    assert run.all(events.AfterCommitDropped) == [events.AfterCommitDropped("hanging", 1, 1)]
 
 
 def test_a_zombie_that_ends_with_an_error_of_its_own_is_no_news(system: System, start: Start) -> None:

@@ -81,7 +81,18 @@ def run_races(start: Start, system: System, victim: Component, gates: Gates, *, 
     for number in range(races):
         race(run, clock, system, victim, gates.held.get(timeout=PATIENCE_S), WHEN[number % len(WHEN)])
     run.wait_until_quiet()
+    join_zombies(run)
     return run
+
+
+def join_zombies(run: Running) -> None:
+    """Blocks until those that were abandoned have ended, and what they have told is heard."""
+    abandoned = {event.component for event in run.all(events.ComponentAbandoned)}
+    current = {thread.ident for thread in run.runtime._threads.values()}
+    for thread in threading.enumerate():
+        if thread.name.removeprefix("test/") in abandoned and thread.ident not in current:
+            thread.join(PATIENCE_S)
+    run.reach()
 
 
 def expect_exactly_once_and_in_order(values: list[int], count: int = COUNT) -> None:
@@ -352,10 +363,7 @@ def test_zombies_that_end_are_no_longer_counted(system: System, start: Start) ->
     run = start(system, clock=clock, stop_timeout_s=STOP_TIMEOUT_S, most_zombies=1)
     for _ in range(5):
         race(run, clock, system, source, gates.held.get(timeout=PATIENCE_S), "after")
-        for thread in threading.enumerate():
-            if thread.name == "test/source" and thread.ident != run.runtime._threads["source"].ident:
-                thread.join(PATIENCE_S)
-        run.reach()
+        join_zombies(run)
     assert run.runtime.stopped is None
     assert [gone.zombies for gone in run.wait_for(events.ComponentAbandoned, 5)] == [1] * 5
     gates._seen.update(range(COUNT))
