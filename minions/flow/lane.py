@@ -26,18 +26,25 @@ class Lane:
         sent: the messages, in order. Appended to by whoever has got a place, on any thread; emptied under the journal's lock.
         lent: places that were lent and neither came back nor were gathered with their message. Guarded by the journal's lock.
             It counts also what a sender has just taken from `room` and not yet brought to `sent`.
+        granted: all places that were ever lent and did not come back. Guarded by the journal's lock, and read without it.
     """
 
-    __slots__ = ("lent", "room", "sent")
+    __slots__ = ("granted", "lent", "room", "sent")
 
     def __init__(self) -> None:
         self.room: deque[None] = deque()
         self.sent: deque[Any] = deque()
-        self.lent = 0
+        self.lent = self.granted = 0
+
+    @property
+    def used(self) -> int:
+        """How many places were used up so far. On any thread, and without a lock: while room is lent or recalled it may be off."""
+        return self.granted - len(self.room)
 
     def lend_locked(self, count: int) -> None:
         """Lends room for `count` messages: one to the caller, who appends at once, and the rest to whoever sends next."""
         self.lent += count
+        self.granted += count
         self.room.extend(repeat(None, count - 1))
 
     def recall_locked(self) -> int:
@@ -49,6 +56,7 @@ class Lane:
                 count += 1
         except IndexError:
             self.lent -= count
+            self.granted -= count
             return count
 
     def gather_locked(self) -> list[Any]:

@@ -61,7 +61,7 @@ class Sender:
 
     @property
     def progress(self) -> tuple[int, ...]:
-        """Numbers of which one changes with most messages that go past the life. May be read by any thread."""
+        """Numbers of which one changes with each message that goes past the life. May be read by any thread."""
         return ()
 
     def no_short_way(self) -> None:
@@ -111,7 +111,7 @@ class LaneSender(Sender):
 
     @property
     def progress(self) -> tuple[int, ...]:
-        return (len(self._lane.room), len(self._lane.sent))
+        return (self._lane.used,)
 
     def no_short_way(self) -> None:
         self._is_short = False

@@ -1080,6 +1080,40 @@ def test_a_source_that_sends_now_and_then_makes_progress_by_whatever_way(
     turns[-1].open()
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_its_receiver_takes_is_no_progress_of_a_source(system: System, start: Start, durable: bool) -> None:
+    clock, hang, taking, taken = FakeClock(), Gate(), Gate(), Log()
+
+    class Hanging(Component):
+        out = Outbox(Number)
+
+        def run(self) -> None:
+            self.out.send(Number(1))
+            taking.wait_reached()
+            self.out.send(Number(2))
+            hang.pass_through()
+
+    class Takes(Component):
+        numbers = Inbox(Number, durable=durable)
+
+        @numbers.handler
+        def take(self, number: Number) -> None:
+            if number.value == 1:
+                taking.pass_through()
+            taken.add(number.value)
+
+    hanging, takes = system.add(Hanging(), stall_after_s=2.0), system.add(Takes())
+    system.connect(hanging.out, takes.numbers)
+    run = start(system, clock=clock, watchdog=Watchdog(tick_s=1.0)).up()
+    hang.wait_reached()
+    tick(run, clock)
+    tick(run, clock)
+    taking.open()
+    taken.wait_for_count(2)
+    assert wait_for_stall(run, clock, after_ticks=1).component == "hanging"
+    hang.open()
+
+
 # ---------------------------------------------------------------------- abandoned
 def test_what_after_commit_had_taken_in_a_life_that_is_abandoned_is_told(
     system: System, start: Start, monkeypatch: pytest.MonkeyPatch
