@@ -50,6 +50,7 @@ FIGURES = [
     Figure("idle-1000", "stop_s", "1,000 idle components: stop", *_MS),
     Figure("idle-1000", "size_bytes", "1,000 idle components: resident memory each", "KB", 1e-3, at_most=60),
     Figure("idle-1000", "cpu_ratio", "1,000 idle components: of one core", "%", 100, at_most=1),
+    Figure("restart-1000", "restart_s", "restart after a crash, among 1,000: to the next life", *_MS, at_most=5),
     Figure("resume", "first_s", "resume after kill -9: to the first message", *_MS, at_most=1_000),
     Figure("resume", "all_s", "resume after kill -9: to the last, committed", *_MS),
 ]
@@ -112,6 +113,8 @@ class Runs:
             return _import_time(_IMPORTS[name])
         if name == "resume":
             return self._resume()
+        if name.startswith("restart-"):
+            return self._in_child("peers.minions_startup:restart", int(name.removeprefix("restart-")))
         return self._in_child("peers.minions_startup:idle", int(name.removeprefix("idle-")))
 
     def _in_child(self, target: str, size: int, left: Path | None = None) -> dict[str, float]:

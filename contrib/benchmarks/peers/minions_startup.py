@@ -1,20 +1,24 @@
 """Minions: starting and stopping idle components; filling an inbox, being killed, going on."""
 
+import logging
 import os
 import signal
 import threading
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time, sleep
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
 from bench.child import leave_answer
 from bench.contender import Options
 from bench.message import Reading, Summary, check, stream
-from minions import Component, Inbox, Outbox, State, System
+from minions import Backoff, Component, Inbox, Outbox, Restart, State, System
 
-_IDLE_S = 1.0
+_CRASHES = 21
+_SETTLED_S = 2.0  # by then everything is told of the start, and the watchdog has looked once
+_IDLE_S = 5.0
 
 # One system a process, so module-wide is enough: what components tell the benchmark, each from its own thread.
 _filled = threading.Event()
@@ -42,6 +46,36 @@ class Silent(Component):
             self.sleep(3_600)
 
 
+class Crashing(Component):
+    """Fails a few times, each time as soon as it is up; then it waits."""
+
+    failed_at: ClassVar[list[float]] = []
+    up_at: ClassVar[list[float]] = []
+
+    def run(self) -> None:
+        self.up_at.append(perf_counter())
+        if len(self.failed_at) < _CRASHES:
+            self.sleep(_SETTLED_S / _CRASHES)
+            self.failed_at.append(perf_counter())
+            raise ConnectionError("on purpose")
+        _filled.set()
+        self.sleep(3_600)
+
+
+def restart(components: int, options: Options) -> dict[str, float]:
+    """From the failure of one component among so many, the others idle, until its next life is up: the median."""
+    logging.disable()
+    system = System("restart", folder=options.folder)
+    source = system.add(Silent(), name="source")
+    for number in range(components - 2):
+        system.connect(source.readings, system.add(Idle(), name=f"idle-{number}").readings)
+    at_once = Restart(failures=_CRASHES, backoff=Backoff(initial_s=0.0))
+    system.add(Crashing(), name="crashing", restart=at_once)
+    with system.started():
+        _filled.wait()
+    return {"restart_s": median(up - failed for failed, up in zip(Crashing.failed_at, Crashing.up_at[1:], strict=True))}
+
+
 def idle(components: int, options: Options) -> dict[str, float]:
     """Start and stop of so many components that wait, all fed by one; what they hold and burn in between."""
     process = psutil.Process()
@@ -55,6 +89,7 @@ def idle(components: int, options: Options) -> dict[str, float]:
     with system.started():
         started = perf_counter()
         size_bytes = process.memory_info().rss - before_bytes
+        sleep(_SETTLED_S)
         burnt_before = process_time()
         sleep(_IDLE_S)
         cpu_ratio = (process_time() - burnt_before) / _IDLE_S
