@@ -344,17 +344,19 @@ class Journal:
         lock, turnstile = self.lock, self.turnstile  # as in `submit`
         while turnstile.is_taken:
             turnstile.wait()
-        with lock:
-            if fence.yields:
-                fence.check_locked()
-            if answer is not None:
-                self._answer_locked(mailbox, answer, wakes)
-            entries = self._take_locked(mailbox, fence, only, most, timed, wakes)
-            has_nothing = entries is not None and not entries and mailbox.call is None
-            held = fence.held
-            announce = has_nothing and self.announce_idle
-        if turnstile.sleepers:
-            turnstile.wake_next()
+        try:
+            with lock:
+                if fence.yields:
+                    fence.check_locked()
+                if answer is not None:
+                    self._answer_locked(mailbox, answer, wakes)
+                entries = self._take_locked(mailbox, fence, only, most, timed, wakes)
+                has_nothing = entries is not None and not entries and mailbox.call is None
+                held = fence.held
+                announce = has_nothing and self.announce_idle
+        finally:
+            if turnstile.sleepers:
+                turnstile.wake_next()
         for parkable in wakes:
             parkable.unpark()
         if held and has_nothing:

@@ -17,6 +17,7 @@ from minions.fence import Fence, Mode
 from minions.flow import journal, turnstile
 from minions.flow.channel import Channel
 from minions.flow.journal import Journal
+from minions.flow.mailbox import Mailbox
 from minions.flow.parker import Parker
 from minions.flow.turnstile import Turnstile
 from minions.flow.unit import Unit
@@ -263,6 +264,21 @@ def test_a_unit_that_is_refused_wakes_who_sleeps_at_the_lock(error: type[BaseExc
     assert rig.place.was_woken()
 
 
+@pytest.mark.parametrize("fate", ["takes", "stale"])
+def test_who_takes_wakes_who_sleeps_at_the_lock_even_if_its_life_is_over(fate: str) -> None:
+    rig = Rig()
+    mailbox = Mailbox((rig.channel,), Parker())
+    rig.journal.attach(mailbox, rig.fence)
+    rig.journal.turnstile.sleepers.append(rig.place)
+    if fate == "stale":
+        rig.fence.advance_locked(Mode.CUT)
+        with pytest.raises(StaleComponent):
+            rig.journal.take(mailbox, rig.fence)
+    else:
+        rig.journal.take(mailbox, rig.fence)
+    assert rig.place.was_woken()
+
+
 def test_a_unit_waits_for_the_lock_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     rig, place = Rig(), Place()
     monkeypatch.setattr(turnstile, "Parker", lambda: place)
@@ -286,7 +302,7 @@ def test_the_journal_never_takes_its_lock_but_through_the_turnstile() -> None:
         for node in ast.parse(inspect.getsource(journal)).body
         if isinstance(node, ast.ClassDef) and node.name == "Journal"
     ]
-    methods = [node for node in journal_class.body if isinstance(node, ast.FunctionDef) and node.name != "submit"]
+    methods = [node for node in journal_class.body if isinstance(node, ast.FunctionDef)]
     taken = [
         (method.name, [ast.unparse(item) for item in node.items])
         for method in methods
@@ -295,3 +311,24 @@ def test_the_journal_never_takes_its_lock_but_through_the_turnstile() -> None:
     ]
     assert len(taken) > 20
     assert [(name, items) for name, items in taken if items != ["self.turnstile", "self.lock"]] == []
+
+    # Those that take the short way, by names of their own, pass their wake-up on when they raise too.
+    short = [
+        node for node in ast.walk(journal_class) if isinstance(node, ast.With) and ast.unparse(node.items[0]) == "lock"
+    ]
+    good = [
+        node
+        for attempt in ast.walk(journal_class)
+        if isinstance(attempt, ast.Try)
+        and any(
+            word
+            in ast.unparse(
+                ast.Module([*attempt.finalbody, *(line for handler in attempt.handlers for line in handler.body)], [])
+            )
+            for word in ("wake_next", "withdraw")
+        )
+        for node in attempt.body
+        if isinstance(node, ast.With)
+    ]
+    assert len(short) > 2
+    assert [ast.unparse(node) for node in short if node not in good] == []
