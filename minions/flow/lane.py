@@ -38,7 +38,7 @@ class Lane:
 
     @property
     def used(self) -> int:
-        """How many places were used up so far. On any thread, and without a lock: while room is lent or recalled it may be off."""
+        """How many places were used up so far. Any thread, without a lock: while room is lent or recalled it may be off."""
         return self.granted - len(self.room)
 
     def lend_locked(self, count: int) -> None:

@@ -318,7 +318,7 @@ class Supervision:
         return self._can_drain and now_s < self._drain_until_s
 
     def _isolate(self, failed: Status) -> None:
-        """Leaves a component that was given up where it is, and stops its other replicas and what sends to it."""
+        """Leaves a component that was given up down, and stops its other replicas and what sends to it."""
         nodes = [failed.node, *self._topology.dependents(failed.node)]
         lives = [life for node in nodes for life in self._lives_of[node.name] if not life.phase.has_ended]
         for life in (failed, *lives):
@@ -330,10 +330,20 @@ class Supervision:
             return  # it is being dealt with
         answer = status.node.on_stall
         yield Notify(events.ComponentStalled(status.name, status.epoch, command.evidence, answer))
+        problem = f"{status.name} makes no progress: {command.evidence.sentence}"
         if answer == "restart" and self.stopping is None:  # otherwise the deadline of the stop rules
-            self._restart([status])
+            restart = status.node.restart
+            if self._delay_s(status, now_s) is not None or restart.when == "temporary":
+                self._restart([status])
+                return
+            self._problems.append((status.name, problem))
+            yield Notify(events.GaveUp(status.name, len(status.failed_at), restart.within_s, restart.on_give_up))
+            if restart.on_give_up == "isolate":
+                self._isolate(status)
+            else:
+                self._begin_stop("failed", now_s)
         elif answer == "stop":
-            self._fail(status.name, f"{status.name} makes no progress: {command.evidence.sentence}", now_s)
+            self._fail(status.name, problem, now_s)
 
     # ------------------------------------------------------------------ wishes
     def _change(self, change: commands.Change, now_s: float) -> Iterator[Action]:

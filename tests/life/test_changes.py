@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from minions import Backoff, Restart, events
 from minions.life import commands
-from minions.life.actions import Abandon, AskToStop, End, Hold, Launch, Quieted, Throw, WatchIdle
+from minions.life.actions import Abandon, Action, AskToStop, End, Hold, Launch, Quieted, Throw, WatchIdle
 from minions.life.commands import Begin, Due, Failed, Finished, Idle, Started, Stop, Stopped
 from minions.life.lifecycle import Phase
 from minions.model.policy import Strategy
@@ -1255,6 +1257,45 @@ def test_a_stalled_component_is_reported_restarted_or_stops_the_system() -> None
         bench.stop_of(name)
     assert bench.problems is not None
     assert bench.problems[0].startswith("worker1 makes no progress: ")
+
+
+def stalled_too_often(on_give_up: Literal["stop", "isolate"]) -> tuple[Bench, list[Action]]:
+    """A worker that was restarted after a stall, as often as it may be, and has stalled again."""
+    bench = up(on_stall="restart", restart=Restart(failures=1, on_give_up=on_give_up), forever=True)
+    assert doings(bench.stall("worker1")) == asks("worker1")
+    assert doings(bench.stop_of("worker1")) == [Launch("worker1", 2)]
+    bench.tell(Started("worker1", 2))
+    return bench, bench.stall("worker1")
+
+
+def test_a_component_that_stalls_too_often_stops_the_system() -> None:
+    bench, actions = stalled_too_often("stop")
+    [_, gave_up] = told(actions)
+    assert gave_up == events.GaveUp("worker1", 2, 60.0, "stop")
+    assert doings(actions) == [WatchIdle(), AskToStop("source")]
+    bench.tell(Due())
+    for name in ("source", "worker1", "worker2"):
+        bench.stop_of(name)
+    assert bench.problems is not None
+    assert [problem.partition(":")[0] for problem in bench.problems] == ["worker1 makes no progress"]
+
+
+def test_a_component_that_stalls_too_often_is_isolated_with_what_sends_to_it() -> None:
+    bench, actions = stalled_too_often("isolate")
+    assert events.GaveUp("worker1", 2, 60.0, "isolate") in told(actions)
+    assert doings(actions) == asks("source")
+    assert doings(bench.stop_of("source")) == asks("worker1")
+    assert not any(isinstance(action, (AskToStop, Launch)) for action in doings(bench.stop_of("worker1")))
+    assert bench.supervision.statuses["worker2"].phase is Phase.RUNNING
+
+
+def test_stalls_that_are_far_apart_are_answered_by_a_restart_each() -> None:
+    bench = up(on_stall="restart", restart=Restart(failures=1))
+    for epoch in range(2, 6):
+        assert doings(bench.stall("worker1")) == asks("worker1")
+        bench.stop_of("worker1")
+        bench.tell(Started("worker1", epoch))
+        bench.pass_s(61.0)
 
 
 def test_a_component_that_stalls_while_the_system_stops_is_left_to_the_deadline() -> None:
