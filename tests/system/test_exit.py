@@ -241,6 +241,7 @@ class Tells(Component):
     def run(self):
         while self.running:
             self.sleep(1e6)
+        self.commit()  # what was handled before the other has hung
         say("asked")
 
 system.add(Tells())
