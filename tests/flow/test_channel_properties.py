@@ -149,14 +149,12 @@ class WatchedChannel(Channel):
         self.queues = tuple(Queue(log) for _ in range(parts))
         self.queue = self.queues[0]
 
-    def make_room_locked(self) -> bool:
+    def _drop_oldest_locked(self) -> None:
         before = [entry for queue in self.queues for entry in queue]
-        has_room = super().make_room_locked()
+        super()._drop_oldest_locked()
         left = {entry[1] for queue in self.queues for entry in queue}
-        for entry in sorted(before, key=lambda entry: entry[1]):
-            if entry[1] not in left:
-                self.log.append(("dropped", entry[4], entry[1], message_of(entry)))
-        return has_room
+        [dropped] = [entry for entry in before if entry[1] not in left]
+        self.log.append(("dropped", dropped[4], dropped[1], message_of(dropped)))
 
     def give_back_locked(self, entries: list[Entry], wakes: Wakes) -> None:
         for entry in reversed(entries):
