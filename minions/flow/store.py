@@ -258,7 +258,10 @@ def _create(folder: Path) -> None:
             raise StoreUnusable(f"another program reads the database that is being created in {nursery}; try again")
     finally:
         cache.close()
-    database = nursery / DATABASE_FILE
+    # A file of its own: where something still holds a statement of that connection, SQLite keeps the other file open, and
+    # its locks go by the file.
+    database = nursery / f"whole-{DATABASE_FILE}"
+    shutil.copyfile(nursery / DATABASE_FILE, database)
     _sync(database)
     for suffix in (
         "-wal",
@@ -267,7 +270,7 @@ def _create(folder: Path) -> None:
     ):  # left by what held nothing; SQLite must not take them for the new one's
         (folder / (DATABASE_FILE + suffix)).unlink(missing_ok=True)
     database.rename(folder / DATABASE_FILE)
-    nursery.rmdir()
+    shutil.rmtree(nursery)
     _sync_names(folder)
 
 

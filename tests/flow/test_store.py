@@ -17,6 +17,7 @@ import pytest
 from minions.errors import CommitFailed, StoreLocked, StoreUnusable, UsageError
 from minions.flow import inspection, plain_cache
 from minions.flow.mark import Mark
+from minions.flow.plain_cache import PlainCache
 from minions.flow.store import Store, read_rows
 
 ROWS = [("state/a", b"1"), ("state/b", b"2")]
@@ -143,6 +144,30 @@ def test_nothing_is_evicted_and_no_value_goes_to_a_file(folder: Path) -> None:
 def test_the_folder_and_its_parents_are_created_for_this_user_only(folder: Path) -> None:
     Store.open(folder / "deep" / "down").close()
     assert (folder / "deep" / "down").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_store_is_created_though_the_file_that_it_grew_up_in_is_still_open(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a hook for unraisable exceptions keeps a traceback, and with it a statement: SQLite leaves its log, too."""
+    held: list[sqlite3.Connection] = []
+    checkpoint = PlainCache.checkpoint
+
+    def hold(cache: PlainCache) -> bool:
+        done = checkpoint(cache)
+        held.append(sqlite3.connect(Path(cache.directory, "cache.db")))
+        held[0].execute("SELECT count(*) FROM Cache").fetchall()
+        return done
+
+    monkeypatch.setattr(PlainCache, "checkpoint", hold)
+    store = Store.open(folder)
+    monkeypatch.setattr(PlainCache, "checkpoint", checkpoint)
+    store.commit(ROWS, [])
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == []
+    assert held[0].execute("SELECT count(*) FROM Cache").fetchone() == (2,), "it is another file"
+    held[0].close()
+    store.close()
+    assert stored(folder) == ROWS
 
 
 def test_a_relative_folder_stays_where_it_was_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
