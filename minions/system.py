@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
-import attrs
-
 from minions import events
 from minions.clock import Clock, SystemClock
 from minions.errors import ConfigurationError, StoreError, SystemFailed, TopologyError, UsageError
-from minions.flow import rows
-from minions.flow.codec import state_codec_of
 from minions.flow.rows import DeadLetter
 from minions.flow.statistics import Statistics
-from minions.flow.store import has_store, read_rows
-from minions.flow.table_reader import TableReader
 from minions.life import commands
 from minions.life.calling import Proxy, refuse_bad_seconds
 from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now
+from minions.life.kept import Kept
 from minions.life.plan import Plan
 from minions.life.runtime import Options, Runtime
+from minions.life.settings import Configured, Settings
 from minions.life.status import ComponentStatus
 from minions.life.switch_interval import switch_interval
-from minions.life.tables import NOTHING_UNSAVED, TableView, table_codecs_of
-from minions.model.component import Component, Exactly, copy_of
+from minions.model.component import Component, Exactly
 from minions.model.graph import Graph
 from minions.model.limits import Watchdog
-from minions.model.partition import PARTITIONS, PartitionBy, home_of, partition_of_key
+from minions.model.partition import PartitionBy
 from minions.model.policy import OnStall, Restart, Strategy
-from minions.model.ports import Inbox, Outbox, State, Table, Uses
+from minions.model.ports import Inbox, Outbox, Uses
 from minions.model.topology import Group, Link, Node, Topology, default_name
 from minions.model.wrapped import Wrapped
 from minions.observe.event_log import EventLog
@@ -93,7 +87,7 @@ class System:
         project = _project_of_the_caller()
         self.folder = Path(folder) if folder is not None else project / ".minions"
         self._configuration_path = project / "minions.toml"
-        self._settings = _Settings(
+        self._settings = Settings(
             synchronous=synchronous,
             stop_timeout_s=stop_timeout_s,
             watchdog=watchdog,
@@ -110,6 +104,7 @@ class System:
         self._control: Control | None = None
         self._event_log: EventLog | None = None  # of the last run; replaced before its observer's thread is started
         self.plugins = Plugins(name)
+        self._kept = Kept(name, self._topology, self.folder, lambda: self._running)
 
     # ------------------------------------------------------------------ declaring
     def add(
@@ -156,8 +151,7 @@ class System:
         if self._topology.node_of(component) is not None:
             raise UsageError(f"{node.name}: this very object was added before; make another one, or ask for replicas=")
         self._topology.add(node)
-        component._minions.reader = lambda state: self._read_state(node, state, node.name)
-        component._minions.table_reader = lambda table: self._read_table(node, table, node.name)
+        self._kept.show_in(component, node, node.name)
         return component
 
     def connect(self, outbox: Outbox[T], inbox: Inbox[T]) -> None:
@@ -218,37 +212,19 @@ class System:
     def _plan(self) -> Plan:
         return self._plan_and_settings()[0]
 
-    def _plan_and_settings(self) -> tuple[Plan, _Settings]:
-        settings, values, misconfigured = self._configured()
+    def _plan_and_settings(self) -> tuple[Plan, Settings]:
+        configured = self._configured()
         problems = self._topology.problems()
-        plan, unstorable = Plan.of(self._topology, secrets.token_hex(4), values)
+        plan, unstorable = Plan.of(self._topology, secrets.token_hex(4), configured.values)
         if problems or unstorable:
-            misconfigured = [f"{self._configuration_path}: {problem}" for problem in misconfigured]
+            misconfigured = [f"{self._configuration_path}: {problem}" for problem in configured.problems]
             raise TopologyError(self.name, [*problems, *unstorable, *misconfigured])
-        if misconfigured:
-            raise ConfigurationError(str(self._configuration_path), misconfigured)
-        return plan, settings
+        if configured.problems:
+            raise ConfigurationError(str(self._configuration_path), configured.problems)
+        return plan, configured.settings
 
-    def _configured(self) -> tuple[_Settings, dict[str, Mapping[str, Any]], list[str]]:
-        """What ``minions.toml`` says in the place of what the program says: of the system, of components; and what is wrong."""
-        settings = self._settings
-        if not os.path.exists(self._configuration_path):  # noqa: PTH110 - which a folder that nobody may enter does not make raise
-            self.plugins.configure()
-            return settings, {}, []
-        from minions.model import configuration  # noqa: PLC0415 - only who has such a file has to pay for it
-
-        text = configuration.read(self._configuration_path) or ""
-        said, problems = configuration.configuration_of(text, settings.watchdog)
-        problems += configuration.unknown(said.components, [node.name for node in self._topology.nodes])
-        values = {}
-        for node in self._topology.nodes:
-            if node.name in said.components:
-                found = configuration.configured(node.blueprint, node.name, said.components[node.name])
-                values[node.name] = found.values
-                problems += found.problems
-        problems += self.plugins.configure(**attrs.asdict(said.plugins))
-        system = {name: value for name, value in attrs.asdict(said.system).items() if value is not None}
-        return attrs.evolve(settings, watchdog=said.watchdog, **system), values, problems
+    def _configured(self) -> Configured:
+        return Configured.of(self._configuration_path, self._settings, self._topology.nodes, self.plugins.configure)
 
     # ------------------------------------------------------------------ running
     def run(self, *, forever: bool = False, switch_interval_s: float | None = None) -> str:
@@ -660,7 +636,7 @@ class System:
             return
         channels = self._plan().channels if retrying else {}
         with opened_apart(
-            self.folder, channels, self._inboxes(), self._clock, self._configured()[0].synchronous, self._on_event
+            self.folder, channels, self._inboxes(), self._clock, self._configured().settings.synchronous, self._on_event
         ) as apart:
             yield apart
 
@@ -715,7 +691,7 @@ class System:
             UsageError: the component was not added, or not with `partition_by`.
             TypeError: no value of that type can be a key.
         """
-        return self._partition_view(component, partition_of_key(key))
+        return self._kept.of_key(component, key)
 
     def partitions(self, component: C) -> tuple[C, ...]:
         """The same for each partition; where nothing was kept, a `State` answers its first value.
@@ -723,61 +699,7 @@ class System:
         Raises:
             UsageError: the component was not added, or not with `partition_by`.
         """
-        return tuple(self._partition_view(component, number) for number in range(PARTITIONS))
-
-    def _partition_view(self, component: C, number: int) -> C:
-        node = self._topology.node_of(component)
-        if node is None or node.partition_by is None:
-            raise UsageError(f"{self.name}: {component!r} was not added to this system with partition_by=")
-        view = copy_of(component)
-        home = home_of(node.name, number)
-        view._minions.reader = lambda state: self._read_state(node, state, home)
-        view._minions.table_reader = lambda table: self._read_table(node, table, home)
-        return view
-
-    def _read_table(self, node: Node, table: Table[Any, Any], home: str) -> TableView:
-        """A table as the last whole unit left it; as it is on disk when the system does not run."""
-        if node.partition_by is not None and home == node.name:
-            raise UsageError(
-                f"{node.name}.{table.name} has entries for each partition: "
-                f"system.partition({node.name}, key).{table.name}, or system.partitions({node.name})"
-            )
-        codecs = table_codecs_of(table)
-        runtime = self._keeping
-        if runtime is None:
-            return TableView(table.name, home, codecs, NOTHING_UNSAVED, TableReader(self.folder, lasting=False))
-        return TableView(table.name, home, codecs, runtime.journal, runtime.disk)
-
-    def _read_state(self, node: Node, state: State[Any], home: str) -> Any:
-        """A copy of what the last whole unit left of a state; of what is on disk when the system does not run."""
-        if node.partition_by is not None and home == node.name:
-            raise UsageError(
-                f"{node.name}.{state.name} has a value for each partition: "
-                f"system.partition({node.name}, key).{state.name}, or system.partitions({node.name})"
-            )
-        runtime = self._running
-        stored = runtime.journal.stored_states(home) if runtime is not None else self._states_on_disk(home)
-        if state.name not in stored:
-            return state.first_value()
-        return state_codec_of(state.type, version=state.version, migrations=state.migrations).decode(stored[state.name])
-
-    def _states_on_disk(self, home: str) -> dict[str, bytes]:
-        if not has_store(self.folder):
-            return {}
-        key = rows.STATES + home
-        found = dict(read_rows(self.folder, key))
-        return rows.states_of(key, found[key]) if key in found else {}
-
-
-@attrs.frozen(kw_only=True)
-class _Settings:
-    """What the program asks for, or a file in its place; see `System`."""
-
-    synchronous: Literal["NORMAL", "FULL"]
-    stop_timeout_s: float
-    watchdog: Watchdog
-    max_zombies: int
-    control: bool
+        return self._kept.of_all_partitions(component)
 
 
 def _project_of_the_caller() -> Path:
