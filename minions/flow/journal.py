@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable
 from itertools import islice, zip_longest
 
 from minions.clock import Clock, Parkable
-from minions.errors import CallFailed, CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
+from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
 from minions.fence import Fence, Mode
 from minions.flow import rows
-from minions.flow.calls import Answer, Call, CallQueue, timeout
+from minions.flow.call_broker import CallBroker
+from minions.flow.calls import Answer, CallQueue
 from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
 from minions.flow.epoch import Epoch, Sealed
 from minions.flow.lane import Lane
@@ -24,7 +25,6 @@ from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.statistics import InboxStatistics, Statistics
 from minions.flow.turnstile import Turnstile
 from minions.flow.unit import Unit
-from minions.flow.wait_graph import WaitGraph, deadlock
 
 __all__ = ["Journal"]
 
@@ -42,6 +42,7 @@ class Journal:
         lock: guards this object, and every channel, mailbox and fence of the system. It is taken as
             ``with journal.turnstile, journal.lock:``; who left the turnstile out would leave threads asleep.
         turnstile: where the threads wait that find the lock taken.
+        calls: those between components, under the same lock.
         states: the stored forms of each component's states, by component and state.
         ticks: the row of each schedule, by `rows.tick_key`; also where nothing is kept on disk.
         durable: whether anything is written at all; fixed before the first unit.
@@ -61,7 +62,7 @@ class Journal:
         self.threads: dict[int, Fence] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
-        self._graph = WaitGraph()
+        self.calls = CallBroker(self.lock, self.turnstile, clock)
         self._lanes: dict[Fence, list[tuple[Channel, Lane]]] = {}
         self._epoch = Epoch(1)
         self._sealed: Sealed | None = None  # what is being written
@@ -335,7 +336,8 @@ class Journal:
             only: the one channel to take from.
             most: how many messages to take at most.
             timed: the caller will not sleep longer than some time of its own.
-            answer: what has come of the call that was taken before; told first. Not for a call with a future: see `answer`.
+            answer: what has come of the call that was taken before; told first. Not for a call with a future: see
+                `CallBroker.answer`.
 
         Raises:
             StaleComponent: the fence is cut; who called was told when it was.
@@ -349,7 +351,7 @@ class Journal:
                 if fence.yields:
                     fence.check_locked()
                 if answer is not None:
-                    self._answer_locked(mailbox, answer, wakes)
+                    self.calls.answer_locked(mailbox, answer, wakes)
                 entries = self._take_locked(mailbox, fence, only, most, timed, wakes)
                 has_nothing = entries is not None and not entries and mailbox.call is None
                 held = fence.held
@@ -474,7 +476,7 @@ class Journal:
         with self.turnstile, self.lock:
             fence.parkers.append(mailbox.parker)
             if fence.mode is not Mode.CUT:
-                self._graph.beginning[fence] = mailbox
+                self.calls.life_begins_locked(mailbox, fence)
 
     def forget_thread(self) -> None:
         """Says that this thread is no life's own any more."""
@@ -488,9 +490,7 @@ class Journal:
             if self._owing.get(fence.component) is not mailbox.parker:
                 self._owing.pop(fence.component, None)  # a life that has failed owes until there is another
             mailbox.fence = fence
-            self._graph.beginning.pop(fence, None)
-            if mailbox.calls is not None:
-                mailbox.calls.readers.append(mailbox)
+            self.calls.life_is_up_locked(mailbox, fence)
             for channel in mailbox.channels:
                 channel.readers.append(mailbox)
                 delayed, channel.delayed = channel.delayed, []
@@ -505,7 +505,6 @@ class Journal:
             if fence.mode is Mode.CUT:
                 return
             fence.advance_locked(Mode.CUT)
-            self._graph.beginning.pop(fence, None)
             if failed is not None:
                 channel, sequence = failed[0], failed[1]
                 channel.attempts[sequence] = channel.attempts.get(sequence, 0) + 1
@@ -513,7 +512,7 @@ class Journal:
             for channel in mailbox.channels:
                 if mailbox in channel.readers:
                     channel.readers.remove(mailbox)
-            call = self._leave_calls_locked(mailbox, fence, wakes)
+            call = self.calls.life_ends_locked(mailbox, fence, wakes)
             shared = failed is not None and failed[0].shared
             mailbox.put_down_locked(wakes, failed if shared else None)
             for entry in mailbox.in_hand:  # the other replicas would try it again at once: it waits out the backoff
@@ -527,20 +526,6 @@ class Journal:
             parkable.unpark()
         if call is not None:
             call.settle()
-
-    def _leave_calls_locked(self, mailbox: Mailbox, fence: Fence, wakes: Wakes) -> Call | None:
-        """Takes a life out of everything that has to do with calls; returns the one that it has not answered."""
-        waited = self._graph.waits.pop(fence, None)
-        if isinstance(waited, Call):
-            waited.queue.give_up_locked(waited)
-        queue, call = mailbox.calls, mailbox.call
-        if queue is not None and mailbox in queue.readers:
-            queue.readers.remove(mailbox)
-        if call is None or not call.begun:
-            return None  # `put_down_locked` gives back what was not begun
-        ended = f"the life of {fence.component} that was at work on it has ended, and what it had changed and sent never was"
-        self._answer_locked(mailbox, (None, CallFailed(f"{call.by}: {call} was not answered: {ended}")), wakes)
-        return call
 
     def advance(self, fence: Fence, mode: Mode, *, drain: bool = True) -> None:
         """Asks a life to stop (or asks again) and wakes its threads.
@@ -590,145 +575,6 @@ class Journal:
     def leave(self, fence: Fence, parker: Parkable) -> None:
         with self.turnstile, self.lock:
             fence.parkers.remove(parker)
-
-    # ------------------------------------------------------------------ calls
-    def call(self, call: Call) -> None:
-        """Has a call wait for the component that it is for. Who stands behind it waits while `waits_for_call` says so.
-
-        Raises:
-            StaleComponent: the fence of the caller is cut.
-            StopRequested: the caller was asked to stop a while ago.
-            CallFailed: nobody will ever take it.
-            DeadlockError: it could never be answered.
-        """
-        wakes: Wakes = []
-        fence, waiter = call.fence, call.waiter
-        lock, turnstile = self.lock, self.turnstile  # as in `submit`
-        while turnstile.is_taken:
-            turnstile.wait()
-        try:
-            with lock:
-                if fence is not None and fence.yields:
-                    fence.check_locked()
-                    if fence.mode is Mode.ENDING:
-                        raise StopRequested(f"{fence.component} was asked to stop")
-                if not call.queue.hand_over_locked(call, wakes):
-                    if waiter is not None and (stuck := self._graph.stuck_locked(waiter, call)):
-                        raise deadlock(call, stuck)
-                    call.queue.put_locked(call)
-                if waiter is not None:
-                    self._graph.waits[waiter] = call
-        finally:
-            if turnstile.sleepers:
-                turnstile.wake_next()
-        for parkable in wakes:
-            parkable.unpark()
-
-    def waits_for_call(self, call: Call, deadline_s: float | None, timeout_s: float | None) -> bool:
-        """Whether the answer to a call is still to be waited for. When this raises, the call is given up.
-
-        Raises:
-            StaleComponent: the fence of the caller is cut.
-            StopRequested: the caller was asked to stop a while ago.
-            CallTimeout: the deadline is past.
-        """
-        with self.turnstile, self.lock:
-            fence = call.fence
-            if fence is not None and fence.mode is Mode.CUT:
-                self._give_up_locked(call)
-                fence.check_locked()
-            if call.is_done:
-                return False
-            if fence is not None and fence.mode is Mode.ENDING:
-                self._give_up_locked(call)
-                raise StopRequested(f"{fence.component} was asked to stop")
-            if deadline_s is None or self._clock.monotonic() < deadline_s:
-                return True
-            late = timeout(call, timeout_s)
-            self._give_up_locked(call)
-            raise late
-
-    def give_up_call(self, call: Call) -> None:
-        """Says that nobody waits for the answer any more. Without effect when it was answered."""
-        with self.turnstile, self.lock:
-            self._give_up_locked(call)
-
-    def _give_up_locked(self, call: Call) -> None:
-        self._forget_locked(call)
-        if not call.is_done:
-            call.queue.give_up_locked(call)
-
-    def answer(self, mailbox: Mailbox, fence: Fence, answer: Answer) -> None:
-        """Answers the call that a life has taken. Where it has a future, that may call back, on this thread.
-
-        Raises:
-            StaleComponent: the fence is cut; the caller was told when it was.
-        """
-        wakes: Wakes = []
-        with self.turnstile, self.lock:
-            fence.check_locked()
-            call = mailbox.call
-            self._answer_locked(mailbox, answer, wakes)
-        for parkable in wakes:
-            parkable.unpark()
-        if call is not None:
-            call.settle()
-
-    def _answer_locked(self, mailbox: Mailbox, answer: Answer, wakes: Wakes) -> None:
-        call, mailbox.call = mailbox.call, None
-        assert call is not None
-        call.queue.in_work -= 1
-        self._forget_locked(call)
-        call.answer_locked(*answer, wakes)
-
-    def _forget_locked(self, call: Call) -> None:
-        """Notes that nobody waits for the answer any more."""
-        waiter = call.waiter
-        if waiter is not None and self._graph.waits.get(waiter) is call:
-            del self._graph.waits[waiter]
-
-    def note_wait(self, fence: Fence, ticket: Ticket | None) -> None:
-        """Notes that a life's own thread waits for room, or no longer does; a call that this keeps from being answered fails.
-
-        Args:
-            ticket: what it waits with, for as long as it takes; None when it does not wait any more.
-        """
-        wakes: Wakes = []
-        with self.turnstile, self.lock:
-            graph = self._graph
-            if ticket is None:
-                graph.waits.pop(fence, None)
-                return
-            if ticket.granted or fence.mode is Mode.CUT:
-                return
-            stuck = graph.stuck_locked(fence, ticket)
-            call = graph.youngest_call_locked(stuck)
-            graph.waits[fence] = ticket
-            if call is not None:
-                error = deadlock(call, stuck)
-                self._forget_locked(call)
-                if call.worker is None:
-                    call.queue.waiting.remove(call)
-                call.answer_locked(None, error, wakes)
-        for parkable in wakes:
-            parkable.unpark()
-
-    def open_calls(self, queue: CallQueue) -> None:
-        """Says that calls will be taken (again)."""
-        with self.turnstile, self.lock:
-            queue.closed = ""
-
-    def close_calls(self, queue: CallQueue, why: str) -> None:
-        """Fails the calls that wait and those that come, because nobody will take them. Futures may call back, on this thread."""
-        wakes: Wakes = []
-        with self.turnstile, self.lock:
-            failed = queue.close_locked(why, wakes)
-            for call in failed:
-                self._forget_locked(call)
-        for parkable in wakes:
-            parkable.unpark()
-        for call in failed:
-            call.settle()
 
     # ------------------------------------------------------------------ committing
     def commit_ticket(self, parker: Parkable) -> Ticket | None:

@@ -11,8 +11,8 @@ from typing import Any, NoReturn, Protocol
 
 from minions.clock import Clock
 from minions.errors import UsageError
+from minions.flow.call_broker import CallBroker
 from minions.flow.calls import Call, CallQueue, Stage
-from minions.flow.journal import Journal
 from minions.model.component import Component
 from minions.model.declaration import FRAMEWORK_NAMES, HOOKS
 from minions.model.wrapped import Wrapped
@@ -133,17 +133,17 @@ def _lazy_function(method: Any) -> str:
 
 
 def wait_for_answer(
-    call: Call, journal: Journal, clock: Clock, deadline_s: float | None, timeout_s: float | None
+    call: Call, calls: CallBroker, clock: Clock, deadline_s: float | None, timeout_s: float | None
 ) -> Any:
     """Blocks until a call that was made is answered; returns what its method returned, or raises what it raised."""
     parker = call.parker
     assert parker is not None
     try:
         clock.wait(parker, deadline_s)
-        while call.stage is not _DONE and journal.waits_for_call(call, deadline_s, timeout_s):
+        while call.stage is not _DONE and calls.waits(call, deadline_s, timeout_s):
             clock.wait(parker, deadline_s)
     except BaseException:  # Ctrl-C, too
-        journal.give_up_call(call)
+        calls.give_up(call)
         raise
     error, call.error = call.error, None  # its traceback has the frames of both sides, which hold the call
     if error is None:

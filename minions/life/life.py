@@ -284,7 +284,7 @@ class Life:
         try:
             if call.future is None and not self.calls.owing and not self._goes_by_time:
                 return answer
-            self._journal.answer(self.mailbox, self.fence, answer)
+            self._journal.calls.answer(self.mailbox, self.fence, answer)
             return None
         finally:
             del answer  # the traceback of an error leads to this frame, which would keep it alive
@@ -342,7 +342,7 @@ class Life:
         if call is not None:
             ended = f"{self.name} was asked to stop while it was at work on it, and what it had changed never was"
             error = CallFailed(f"{call.by}: {call} was not answered: {ended}")
-            self._journal.answer(self.mailbox, self.fence, (None, error))
+            self._journal.calls.answer(self.mailbox, self.fence, (None, error))
 
     def forget(self) -> None:
         """Lets go of the instance, so that what it holds is freed before the next life needs it. Last on its own thread."""
@@ -625,13 +625,13 @@ class Life:
             waiter = self._journal.threads.get(threading.get_ident())  # another life's, where a future calls back
             with self._parker_of_this_thread() as parker:
                 call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, waiter, parker)
-                self._journal.call(call)
-                return wait_for_answer(call, self._journal, clock, deadline_s, timeout_s)
+                self._journal.calls.place(call)
+                return wait_for_answer(call, self._journal.calls, clock, deadline_s, timeout_s)
         call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, self.fence, self.parker)
-        self._journal.call(call)
+        self._journal.calls.place(call)
         self.waits_for = f"{queue.name}.{method}() to answer"
         try:
-            return wait_for_answer(call, self._journal, clock, deadline_s, timeout_s)
+            return wait_for_answer(call, self._journal.calls, clock, deadline_s, timeout_s)
         finally:
             self.waits_for = ""
 
@@ -640,7 +640,7 @@ class Life:
     ) -> Future[Any]:
         """On any thread."""
         future: Future[Any] = Future()
-        self._journal.call(RemoteCall(queue, method, arguments, keywords, self.name, self.fence, future=future))
+        self._journal.calls.place(RemoteCall(queue, method, arguments, keywords, self.name, self.fence, future=future))
         return future
 
     def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]:
@@ -926,7 +926,7 @@ class Life:
             noted = self._plan.with_calls and parker is self.parker and deadline_s is None
             try:
                 if noted:
-                    journal.note_wait(fence, ticket)
+                    journal.calls.note_wait(fence, ticket)
                 while journal.waits(ticket, fence, deadline_s):
                     self._wait(parker, ticket.look_again_s(deadline_s), what)
             except BaseException:
@@ -934,7 +934,7 @@ class Life:
                 raise
             finally:
                 if noted:
-                    journal.note_wait(fence, None)
+                    journal.calls.note_wait(fence, None)
             ticket = journal.submit(unit, fence, parker, mailbox)
 
     def _wait_while_held(self, parker: Parkable, deadline_s: float | None) -> None:

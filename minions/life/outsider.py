@@ -51,13 +51,13 @@ class Outsider:
             parker = self._own.parker = Parker()
         deadline_s = None if timeout_s is None else self._clock.monotonic() + timeout_s
         call = Call(queue, method, arguments, keywords, self.name, None, None, parker)
-        self._journal.call(call)
-        return wait_for_answer(call, self._journal, self._clock, deadline_s, timeout_s)
+        self._journal.calls.place(call)
+        return wait_for_answer(call, self._journal.calls, self._clock, deadline_s, timeout_s)
 
     def submit_call(
         self, queue: CallQueue, method: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     ) -> Future[Any]:
         """Has a method run, and returns at once."""
         future: Future[Any] = Future()
-        self._journal.call(Call(queue, method, arguments, keywords, self.name, future=future))
+        self._journal.calls.place(Call(queue, method, arguments, keywords, self.name, future=future))
         return future

@@ -478,7 +478,7 @@ class Runtime:
     def _close_calls(self, component: str) -> None:
         queue = self.plan.nodes[component].calls
         if queue is not None:
-            self.journal.close_calls(queue, f"{component} has ended")
+            self.journal.calls.close(queue, f"{component} has ended")
 
     def _notify(self, event: events.Event) -> None:
         self._observer.post(event)
@@ -495,7 +495,7 @@ class Runtime:
         fence = Fence(component, epoch)
         self.journal.hold(fence, held)
         if plan.calls is not None:
-            self.journal.open_calls(plan.calls)
+            self.journal.calls.open(plan.calls)
         life = (ShelteredLife if plan.node.async_exception else Life)(
             plan,
             fence,
@@ -590,7 +590,7 @@ class Runtime:
         )
         for plan in self.plan.nodes.values():
             if plan.calls is not None:
-                self.journal.close_calls(plan.calls, f"{self.name} has ended")
+                self.journal.calls.close(plan.calls, f"{self.name} has ended")
         self._observer.post(self.stopped)
         self.has_told_all = self._observer.close(_LAST_WORDS_TIMEOUT_S)
         self._ended.set()

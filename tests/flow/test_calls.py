@@ -55,7 +55,7 @@ class Reader:
         return call
 
     def answer(self, result: object = None, error: BaseException | None = None) -> None:
-        self.rig.journal.answer(self.mailbox, self.fence, (result, error))
+        self.rig.journal.calls.answer(self.mailbox, self.fence, (result, error))
 
     def cut(self) -> None:
         self.rig.journal.end_life(self.mailbox, self.fence)
@@ -85,24 +85,24 @@ class Rig:
         """A call that somebody waits for; `own`: with the own thread of its life."""
         by = "outside" if fence is None else fence.component
         call = Call(self.queue, "method", (1,), {"two": 2}, by, fence, fence if own else None, parker or Bell())
-        self.journal.call(call)
+        self.journal.calls.place(call)
         return call
 
     def submit(self, fence: Fence | None = None) -> tuple[Call, Future[Any]]:
         future: Future[Any] = Future()
         call = Call(self.queue, "method", (), {}, "caller", fence, future=future)
-        self.journal.call(call)
+        self.journal.calls.place(call)
         return call, future
 
     def waits(self, call: Call, deadline_s: float | None = None, timeout_s: float | None = None) -> bool:
-        return self.journal.waits_for_call(call, deadline_s, timeout_s)
+        return self.journal.calls.waits(call, deadline_s, timeout_s)
 
     def quiet(self) -> bool:
         return self.journal.quiet([], calls=[self.queue])
 
     def leftovers(self) -> tuple[int, ...]:
         """What must be nothing when all calls are over."""
-        graph = self.journal._graph
+        graph = self.journal.calls.graph
         return len(graph.waits), len(graph.beginning), len(self.queue.waiting), self.queue.in_work
 
 
@@ -129,7 +129,7 @@ def test_a_call_is_taken_answered_and_forgotten(rig: Rig) -> None:
 
 def test_arguments_are_handed_over_as_they_are(rig: Rig) -> None:
     argument = object()
-    rig.journal.call(Call(rig.queue, "method", (argument,), {"key": argument}, "outside", parker=Bell()))
+    rig.journal.calls.place(Call(rig.queue, "method", (argument,), {"key": argument}, "outside", parker=Bell()))
     call = rig.reader().begin()
     assert call.arguments[0] is argument
     assert call.keywords["key"] is argument
@@ -280,7 +280,7 @@ def test_a_call_in_work_that_is_late_goes_on_and_its_answer_is_dropped(rig: Rig)
     assert not rig.quiet()
     later = rig.call(fence, bell, own=True)
     reader.answer("too late")
-    assert rig.journal._graph.waits == {fence: later}  # the next call of the same caller is untouched
+    assert rig.journal.calls.graph.waits == {fence: later}  # the next call of the same caller is untouched
     assert bell.rings == 0
     assert call.result is None
 
@@ -297,7 +297,7 @@ def test_a_call_that_was_given_up_after_it_was_handed_over_is_not_run(rig: Rig) 
     reader = rig.reader()
     reader.take()
     call = rig.call()
-    rig.journal.give_up_call(call)
+    rig.journal.calls.give_up(call)
     assert reader.mailbox.call is call
     assert not call.begin()
 
@@ -305,12 +305,12 @@ def test_a_call_that_was_given_up_after_it_was_handed_over_is_not_run(rig: Rig) 
 def test_giving_up_twice_or_after_the_answer_changes_nothing(rig: Rig) -> None:
     reader = rig.reader()
     call = rig.call()
-    rig.journal.give_up_call(call)
-    rig.journal.give_up_call(call)
+    rig.journal.calls.give_up(call)
+    rig.journal.calls.give_up(call)
     other = rig.call()
     reader.begin()
     reader.answer("result")
-    rig.journal.give_up_call(other)
+    rig.journal.calls.give_up(other)
     assert other.result == "result"
     assert rig.leftovers() == (0, 0, 0, 0)
 
@@ -365,11 +365,11 @@ def test_a_send_that_closes_a_circle_fails_the_call_and_forgets_it(rig: Rig) -> 
     call = rig.call(fence, bell, own=True)
     reader.begin()
     ticket = inbox.join_line_locked({}, 1, reader.bell, rig.clock.monotonic())
-    rig.journal.note_wait(reader.fence, ticket)
+    rig.journal.calls.note_wait(reader.fence, ticket)
     assert isinstance(call.error, DeadlockError)
     assert bell.rings == 1
-    assert rig.journal._graph.waits == {reader.fence: ticket}
-    rig.journal.note_wait(reader.fence, None)
+    assert rig.journal.calls.graph.waits == {reader.fence: ticket}
+    rig.journal.calls.note_wait(reader.fence, None)
     reader.answer("dropped")
     assert rig.leftovers() == (0, 0, 0, 0)
 
@@ -435,7 +435,7 @@ def test_what_was_given_up_meanwhile_is_not_given_back(rig: Rig) -> None:
     reader = rig.reader()
     reader.take()
     call = rig.call()
-    rig.journal.give_up_call(call)
+    rig.journal.calls.give_up(call)
     reader.cut()
     assert rig.leftovers() == (0, 0, 0, 0)
 
@@ -483,7 +483,7 @@ def test_a_component_that_is_down_for_good_fails_what_waits_and_what_comes(rig: 
     fence, bell = rig.caller()
     call = rig.call(fence, bell, own=True)
     _, future = rig.submit()
-    rig.journal.close_calls(rig.queue, "callee has ended")
+    rig.journal.calls.close(rig.queue, "callee has ended")
     assert str(call.error) == "caller: callee.method() was not called: callee has ended"
     assert bell.rings == 1
     assert isinstance(future.exception(0), CallFailed)
@@ -491,7 +491,7 @@ def test_a_component_that_is_down_for_good_fails_what_waits_and_what_comes(rig: 
     with pytest.raises(CallFailed, match="callee has ended"):
         rig.call(fence, bell, own=True)
     assert rig.leftovers() == (0, 0, 0, 0)
-    rig.journal.open_calls(rig.queue)
+    rig.journal.calls.open(rig.queue)
     rig.call()
 
 
@@ -532,7 +532,7 @@ def test_a_future_is_told_when_the_life_at_work_is_cut(rig: Rig) -> None:
 def test_a_future_that_was_cancelled_is_left_alone_when_nobody_will_answer(rig: Rig) -> None:
     _, future = rig.submit()
     assert future.cancel()
-    rig.journal.close_calls(rig.queue, "it has ended")
+    rig.journal.calls.close(rig.queue, "it has ended")
     assert future.cancelled()
 
 
@@ -613,8 +613,8 @@ def test_a_future_that_is_cancelled_in_the_very_moment_harms_nobody(rig: Rig, mo
     reported: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda hook: reported.append(hook.exc_value))
     future = CancelledLate()
-    rig.journal.call(Call(rig.queue, "method", (), {}, "caller", future=future))
-    rig.journal.close_calls(rig.queue, "it has ended")
+    rig.journal.calls.place(Call(rig.queue, "method", (), {}, "caller", future=future))
+    rig.journal.calls.close(rig.queue, "it has ended")
     assert future.cancelled()
     assert reported == []
 
@@ -650,9 +650,9 @@ def test_a_call_that_fails_in_a_circle_before_it_was_taken_is_not_run(rig: Rig) 
     rig.journal.attach(Mailbox((inbox,), bell), fence)
     reader = rig.reader()
     call = rig.call(fence, bell, own=True)  # while the other one handles a message
-    rig.journal.note_wait(reader.fence, inbox.join_line_locked({}, 1, reader.bell, rig.clock.monotonic()))
+    rig.journal.calls.note_wait(reader.fence, inbox.join_line_locked({}, 1, reader.bell, rig.clock.monotonic()))
     assert isinstance(call.error, DeadlockError)
-    rig.journal.note_wait(reader.fence, None)
+    rig.journal.calls.note_wait(reader.fence, None)
     assert reader.take() == []
     assert reader.mailbox.call is None
     assert rig.leftovers() == (0, 0, 0, 0)

@@ -169,8 +169,8 @@ class Bench:
         journal = self.run.runtime.journal
         queues = [plan.calls for plan in self.run.runtime.plan.nodes.values() if plan.calls is not None]
         return (
-            len(journal._graph.waits),
-            len(journal._graph.beginning),
+            len(journal.calls.graph.waits),
+            len(journal.calls.graph.beginning),
             sum(len(queue.waiting) for queue in queues),
             sum(queue.in_work for queue in queues),
         )

@@ -18,6 +18,7 @@ from minions import Component, Inbox, Outbox, State, System, Uses, events
 from minions.clock import SystemClock
 from minions.errors import DeadlockError, InboxFull
 from minions.fence import Fence, Mode
+from minions.flow.call_broker import CallBroker
 from minions.flow.calls import Call, CallQueue
 from minions.flow.channel import Channel, Ticket
 from minions.flow.journal import Journal
@@ -225,8 +226,8 @@ class Node:
         call = Call(following.queue, "m", (), {}, self.fence.component, self.fence, self.fence, self.parker)
         barrier.wait()
         try:
-            self.journal.call(call)
-            while self.journal.waits_for_call(call, None, None):
+            self.journal.calls.place(call)
+            while self.journal.calls.waits(call, None, None):
                 self.parker.park(PATIENCE_S)
             self.outcome.set_result("answered")
         except DeadlockError as error:
@@ -234,7 +235,7 @@ class Node:
         while self.journal.take(self.mailbox, self.fence) is not None:
             if self.mailbox.call is not None:
                 assert self.mailbox.call.begin()
-                self.journal.answer(self.mailbox, self.fence, (None, None))
+                self.journal.calls.answer(self.mailbox, self.fence, (None, None))
             else:
                 self.parker.park(PATIENCE_S)
 
@@ -267,7 +268,7 @@ def test_each_ring_of_simultaneous_callers_is_found_and_one_of_them_fails(size: 
             thread.join(PATIENCE_S)
         [error] = [outcome for outcome in outcomes if outcome != "answered"]
         assert sorted(error.components) == [f"n{number}" for number in range(size)]
-        assert journal._graph.waits == {}
+        assert journal.calls.graph.waits == {}
 
 
 # ---------------------------------------------------------------------- in a running system
@@ -359,7 +360,7 @@ def test_a_blocked_send_that_closes_a_circle_fails_the_call_in_it(system: System
     run.wait_until_quiet()
     assert pair.below.sent == 1
     assert run.all(events.ComponentFailed) == []
-    assert run.runtime.journal._graph.waits == {}
+    assert run.runtime.journal.calls.graph.waits == {}
 
 
 def test_a_call_that_closes_a_circle_fails_itself(system: System, start: Start, noted: Log) -> None:
@@ -374,19 +375,19 @@ def test_a_call_that_closes_a_circle_fails_itself(system: System, start: Start, 
     run.wait_until_quiet()
     # Who is called looks for room again now and then: a call that comes just then is taken, and fails in work.
     assert [entry for entry in LOG.entries if entry is not error] in ([101, 102], [101, 102, 100])
-    assert run.runtime.journal._graph.waits == {}
+    assert run.runtime.journal.calls.graph.waits == {}
 
 
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> Log:
     """Which lives wait for room, as it is noted: the name, and whether it begins to wait."""
-    log, note = Log(), Journal.note_wait
+    log, note = Log(), CallBroker.note_wait
 
-    def note_and_tell(journal: Journal, fence: Fence, ticket: Ticket | None) -> None:
-        note(journal, fence, ticket)
+    def note_and_tell(broker: CallBroker, fence: Fence, ticket: Ticket | None) -> None:
+        note(broker, fence, ticket)
         log.add((fence.component, ticket is not None))
 
-    monkeypatch.setattr(Journal, "note_wait", note_and_tell)
+    monkeypatch.setattr(CallBroker, "note_wait", note_and_tell)
     return log
 
 
