@@ -48,7 +48,7 @@ class FolderLock:
                 if _is_file_at(descriptor, path):
                     _write_pid(descriptor, path)
                     return cls(descriptor)
-            except BaseException:
+            except BaseException:  # whatever it is, Ctrl-C too: an open file would keep the folder locked
                 os.close(descriptor)
                 raise
             os.close(descriptor)  # deleted between our open and our lock: this file guards nothing any more

@@ -103,7 +103,7 @@ class Journal:
                 ticket = self._admit_locked(unit, parker, now_s)
                 if ticket is None:
                     self._merge_locked(unit, now_s, wakes, mailbox)
-        except BaseException:
+        except BaseException:  # whatever it is, Ctrl-C too: room that nobody fills would be lost for good
             self.withdraw(unit, None)  # which passes the turnstile
             raise
         if turnstile.sleepers:

@@ -120,7 +120,7 @@ class PlainCache(Cache):  # type: ignore[misc]
     def __init__(self, folder: Path, **settings: Any) -> None:
         try:
             super().__init__(str(folder), timeout=BUSY_TIMEOUT_S, disk=PlainDisk, **{**SETTINGS, **settings})
-        except BaseException:
+        except BaseException:  # whatever it is, Ctrl-C too: half-opened, its connection would keep the file
             self.close()
             raise
 
@@ -147,7 +147,7 @@ class PlainCache(Cache):  # type: ignore[misc]
             for some_rows in _portions(puts):
                 connection.execute(_UPSERTS[len(some_rows)], tuple(chain.from_iterable(some_rows)))
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # whatever it is: nothing is to be left half-written, nor the transaction open
             if connection.in_transaction:  # many errors have rolled back already
                 connection.execute("ROLLBACK")
             raise

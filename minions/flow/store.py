@@ -93,7 +93,7 @@ class Store:
         except (sqlite3.Error, OSError, MemoryError) as error:
             lock.release()
             raise opening_failure(error, folder / DATABASE_FILE) from error
-        except BaseException:
+        except BaseException:  # what is wrong with the store, and Ctrl-C: the folder must not stay locked
             lock.release()
             raise
 
@@ -121,7 +121,7 @@ class Store:
             store = cls(cache, lock, mark, commit_number=found or 0, at_risk=synchronous == "NORMAL")
             store._begin_mark()
             return store
-        except BaseException:
+        except BaseException:  # the same: neither file is to stay open
             mark.close()
             cache.close()
             raise

@@ -157,7 +157,7 @@ class AfterCommit:
             self.has_begun = False
             try:
                 self._call(call)
-            except BaseException as error:
+            except BaseException as error:  # whatever the function raises: where it came from is to be told
                 self._failure = (error, call)
                 if isinstance(error, StaleComponent) and not self.has_begun:
                     self.waiting.appendleft(call)  # to be counted with those that nobody calls any more

@@ -761,7 +761,7 @@ class Life:
             yield
             self._marks.clear()
             self._submit_changed(unit)
-        except BaseException:
+        except BaseException:  # whatever the block raises, which may catch it: nothing of the unit ever was
             self.drop_unit()
             self._restore()
             raise
@@ -929,7 +929,7 @@ class Life:
                     journal.calls.note_wait(fence, ticket)
                 while journal.waits(ticket, fence, deadline_s):
                     self._wait(parker, ticket.look_again_s(deadline_s), what)
-            except BaseException:
+            except BaseException:  # whatever ends the wait: the unit leaves the line, and its room is free
                 journal.withdraw(unit, ticket)
                 raise
             finally:
@@ -1003,7 +1003,7 @@ class Life:
             self.calls.has_begun = True
             call.function()
             self._submit_changed(unit)
-        except BaseException:
+        except BaseException:  # whatever the function raises, which a `run` may catch: nothing of the unit ever was
             self.drop_unit()
             self._restore()
             raise

@@ -191,7 +191,7 @@ class Runtime:
         try:
             if self.plan.durable:
                 self._open()
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, Ctrl-C too: who waits for a start is told
             self._observer.close(_LAST_WORDS_TIMEOUT_S)
             self._refuse(error)
             raise
@@ -359,7 +359,7 @@ class Runtime:
             strangers = self._restore(recovered)
             writer.begin(self.journal)
             outlived = self._put_up_board(recovered)
-        except BaseException:
+        except BaseException:  # what is wrong with what was kept, and Ctrl-C: the folder must not stay locked
             self.disk.close()
             writer.close()
             raise

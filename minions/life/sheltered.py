@@ -110,7 +110,7 @@ class ShelteredLife(Life):
     def _left_in_shelter(self, unit: AbstractContextManager[None]) -> Iterator[None]:
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # whatever the block raises is handed on to the unit, as `with` would
             with self._shelter():
                 unit.__exit__(type(error), error, error.__traceback__)
             raise

@@ -101,7 +101,7 @@ class ComponentThread:
                 with suppress(StoreError, StopRequested):
                     life.end(interrupted=True)
             return Stopped(name, epoch)
-        except Exception as error:
+        except Exception as error:  # whatever a call raises that somebody else has broken off
             if life.running or not life.interrupted or life.is_ending or life.fence.mode is Mode.CUT:
                 raise
             # The call that was broken off has raised this: the unit that it belongs to never was, and nobody is to blame.

@@ -67,7 +67,7 @@ class Partitioning:
         """
         try:
             key = getattr(message, self.by) if isinstance(self.by, str) else self.by(message)
-        except Exception as error:
+        except Exception as error:  # whatever the user's function, or attribute, raises; told with the message
             raise MessageRefused(
                 f"{self.inbox}: the partition of {message!r} cannot be told: partition_by={self._written} raised "
                 f"{type(error).__name__}: {error}"

@@ -138,7 +138,7 @@ class Command(Component, Generic[T]):
                 number += 1
                 try:
                     message = message_of(line)
-                except Exception as error:
+                except Exception as error:  # whatever the user's parser, or the codec, raises; told with the line
                     raise MessageRefused(
                         f"line {number} of {self.command[0]} is no {type_name(self._type)}: {_shown(line)}: "
                         f"{type(error).__name__}: {error}"

@@ -218,7 +218,7 @@ class Plugins:
         except PluginRefused as error:
             plugin.problem = "; ".join(error.problems)
             raise
-        except BaseException as error:
+        except BaseException as error:  # whatever a module raises that is imported, SystemExit too; `list` shows it
             plugin.problem = f"it cannot be imported: {type(error).__name__}"
             raise
 

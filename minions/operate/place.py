@@ -81,7 +81,7 @@ class Place:
             listener.listen(_BACKLOG)
             if pointer is not None:
                 pointer.write_text(str(path), encoding="utf-8", errors="surrogateescape")
-        except BaseException:
+        except BaseException:  # whatever it is, Ctrl-C too: the place must not stay taken
             if listener is not None:
                 listener.close()
             lock.release()
