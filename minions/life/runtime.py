@@ -21,7 +21,7 @@ import attrs
 
 from minions import events
 from minions.clock import Clock
-from minions.errors import CannotDecode, ChangeFailed, StoreError, StoreTooNew
+from minions.errors import ChangeFailed, StoreError
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.board import Board
@@ -51,17 +51,16 @@ from minions.life.ladder import Ladder
 from minions.life.life import Life
 from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
-from minions.life.plan import NodePlan, Plan
+from minions.life.plan import Plan
+from minions.life.recovery import restore
 from minions.life.sheltered import ShelteredLife
 from minions.life.status import ComponentStatus, Deadlines
 from minions.life.supervision import Supervision
 from minions.life.supervisor import Supervisor
-from minions.life.tables import tables_on_disk
 from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of
 from minions.life.watchdog import Seen
 from minions.model.limits import Watchdog
-from minions.model.partition import node_of
 from minions.model.topology import Topology
 from minions.observe.hooks import Hooks
 from minions.observe.observer import Observer
@@ -356,7 +355,7 @@ class Runtime:
         )
         recovered = writer.open()
         try:
-            strangers = self._restore(recovered)
+            strangers = restore(recovered, self.plan, self.journal, self.disk, self._options.folder)
             writer.begin(self.journal)
             outlived = self._put_up_board(recovered)
         except BaseException:  # what is wrong with what was kept, and Ctrl-C: the folder must not stay locked
@@ -390,64 +389,6 @@ class Runtime:
         ]
         self._board = Board.make(self._options.folder, lives, died.counted, died.early)
         return told
-
-    def _restore(self, recovered: Recovered) -> tuple[str, ...]:
-        """Puts back what an earlier run left; returns the inboxes that the system does not have any more."""
-        self._check_states(recovered)
-        self.journal.states = recovered.states
-        self.journal.ticks = dict(recovered.ticks)
-        strangers = []
-        for name, left in recovered.channels.items():
-            channel = self.plan.channels.get(name)
-            if channel is None or channel.codec is None:
-                if left.waiting:
-                    strangers.append(name)
-                continue
-            other = left.types - {channel.codec.name}
-            if other:
-                raise CannotDecode(
-                    f"{self._options.folder}: {len(left.waiting)} messages of type {', '.join(sorted(other))} wait for inbox "
-                    f"{name}, which now carries {channel.codec.name}: let the version that sent them run until they are handled, "
-                    "or give the class its former name"
-                )
-            channel.restore(left.next_sequence, left.ack_set(), left.waiting, left.eras, left.ids)
-        return tuple(strangers)
-
-    def _check_states(self, recovered: Recovered) -> None:
-        problems = []
-        for home, states in recovered.states.items():
-            plan = self.plan.nodes.get(node_of(home)[0])
-            if plan is None or not states.keys() & plan.state_codecs.keys():
-                continue
-            if problem := _of_other_partitioning(plan, "state", home):
-                problems.append(problem)
-                continue
-            for name, codec in plan.state_codecs.items():
-                if name in states:
-                    try:
-                        codec.decode(states[name])
-                    except StoreTooNew:
-                        raise
-                    except CannotDecode as error:
-                        problems.append(f"state {home}.{name}: {error}")
-        if any(plan.table_codecs for plan in self.plan.nodes.values()):
-            problems += self._strange_tables()
-        if problems:
-            raise CannotDecode(
-                f"{self._options.folder} holds state that cannot be loaded, and was left as it is: {'; '.join(problems)}"
-            )
-
-    def _strange_tables(self) -> list[str]:
-        """What keeps entries of tables from being found; one word for each table, which may have a home for each partition."""
-        problems: dict[tuple[str, str], str] = {}
-        for home, table in tables_on_disk(self.disk):
-            component = node_of(home)[0]
-            plan = self.plan.nodes.get(component)
-            if plan is None or table not in plan.table_codecs or (component, table) in problems:
-                continue
-            if problem := _of_other_partitioning(plan, "table", f"{home}.{table}"):
-                problems[component, table] = problem
-        return list(problems.values())
 
     # ------------------------------------------------------------------ actions, on the supervisor's thread
     def _act(self, action: Action) -> None:
@@ -657,15 +598,3 @@ class Runtime:
                 events.MessageSetAside(component, letter.message_id, letter.attempts, letter.error, kept),
             )
         )
-
-
-def _of_other_partitioning(plan: NodePlan, kind: str, where: str) -> str:
-    """Why what is kept at a place cannot be found again, because partitions have come or gone; empty where it can."""
-    component, partition = node_of(where.partition(".")[0])
-    if plan.partitioned is (partition is not None):
-        return ""
-    kept, now = ("with", "not") if partition is not None else ("without", "now")
-    return (
-        f"{kind} {where} was kept {kept} partition_by, and {component} is {now} partitioned: add it as before, or under "
-        "another name"
-    )
