@@ -23,7 +23,7 @@ from minions.flow.parker import Parker
 from minions.flow.unit import Unit
 from minions.life.ports import LaneSender
 from minions.testing import FakeClock
-from tests.flow.test_journal import contention
+from tests.flow.contention import contention
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
 
 AT_ONCE = Retry(attempts=3, backoff=Backoff(initial_s=0.0))
