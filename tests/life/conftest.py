@@ -13,7 +13,7 @@ import pytest
 from minions import System, Watchdog, events
 from minions.clock import Clock, SystemClock
 from minions.flow import rows
-from minions.flow.store import read_rows
+from minions.flow.store import Store, read_rows
 from minions.life.runtime import Options, Runtime
 from minions.testing import FakeClock
 
@@ -187,6 +187,48 @@ def _no_thread_is_left() -> Iterator[None]:
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), f"{thread.name} is left"
+
+
+class Commits:
+    """The disk, held until the test lets it write."""
+
+    def __init__(self) -> None:
+        self._permits = threading.Semaphore(0)
+        self._reached = threading.Semaphore(0)
+        self._open = threading.Event()
+        self.error: Exception | None = None
+
+    def pass_through(self) -> None:
+        self._reached.release()
+        if not self._open.is_set():
+            assert self._permits.acquire(timeout=PATIENCE_S), "nobody lets the writer write"
+        if self.error is not None:
+            raise self.error
+
+    def wait_reached(self) -> None:
+        """Blocks until the writer has one more commit to make."""
+        assert self._reached.acquire(timeout=PATIENCE_S), "there is nothing to commit"
+
+    def let_one(self) -> None:
+        self._permits.release()
+
+    def open(self) -> None:
+        """Lets everything be written, from now on."""
+        self._open.set()
+        self._permits.release()
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Commits]:
+    held, commit = Commits(), Store.commit
+
+    def wait_and_commit(store: Store, *change: Any) -> Any:
+        held.pass_through()
+        return commit(store, *change)
+
+    monkeypatch.setattr(Store, "commit", wait_and_commit)
+    yield held
+    held.open()
 
 
 def dead_letters(folder: Path) -> list[rows.DeadLetter]:
