@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -216,6 +217,13 @@ class Commits:
         """Lets everything be written, from now on."""
         self._open.set()
         self._permits.release()
+
+
+@pytest.fixture
+def keep() -> Iterator[ExitStack]:
+    """What is closed when the test is over."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -27,12 +27,6 @@ from tests.life.conftest import PATIENCE_S
 from tests.life.stuck import Stuck, needs_proc
 
 pytestmark = needs_proc
-
-
-@pytest.fixture
-def keep() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,6 @@ from tests.life.conftest import PATIENCE_S
 from tests.life.stuck import Stuck, needs_proc
 
 pytestmark = needs_proc
-
-
-@pytest.fixture
-def keep() -> Iterator[ExitStack]:
-    """What is closed when the test is over."""
-    with ExitStack() as stack:
-        yield stack
 
 
 def listener(keep: ExitStack, backlog: int = 5) -> socket.socket:

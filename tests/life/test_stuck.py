@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -318,12 +317,6 @@ HANGS: list[tuple[type[Call], Way]] = [
     (SleepInC, "abandoned"),
 ]
 every_hang = pytest.mark.parametrize(("kind_of_call", "way"), HANGS, ids=[f"{c.__name__} {way}" for c, way in HANGS])
-
-
-@pytest.fixture
-def keep() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def make_call(kind: type[Call], keep: ExitStack, folder: Path) -> Call:
