@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -217,6 +218,30 @@ class Commits:
         """Lets everything be written, from now on."""
         self._open.set()
         self._permits.release()
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[Callable[[], Any]], Future[Any]]]:
+    """Runs a function on a thread of its own, and gives a future of what comes of it."""
+    started: list[threading.Thread] = []
+
+    def begin(function: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001 - the test looks at it
+                future.set_exception(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        started.append(thread)
+        thread.start()
+        return future
+
+    yield begin
+    for thread in started:
+        thread.join(PATIENCE_S)
 
 
 @pytest.fixture

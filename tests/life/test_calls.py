@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 import threading
 import traceback
 import weakref
@@ -18,7 +17,7 @@ from typing import Any
 import attrs
 import pytest
 
-from minions import Component, Inbox, Outbox, Restart, State, System, Table, Uses, events, every
+from minions import Component, Inbox, Outbox, State, System, Table, Uses, events, every
 from minions.errors import (
     CallFailed,
     CallTimeout,
@@ -30,11 +29,9 @@ from minions.errors import (
     UsageError,
 )
 from minions.life import commands
-from minions.model.policy import Backoff
 from minions.testing import FakeClock
+from tests.life.calling import AT_ONCE, Feed, Threads, in_calls
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
-
-AT_ONCE = Restart(backoff=Backoff(initial_s=0.0))
 
 
 class Database(Component):
@@ -86,58 +83,18 @@ class Caller(Component):
         LOG.add(WORK(self, number.value))
 
 
-class Feed(Component):
-    numbers: int = 1
-    out = Outbox(Number)
-    sent = State(int)
-
-    def run(self) -> None:
-        while self.running and self.sent < self.numbers:
-            with self.unit():
-                self.out.send(Number(self.sent + 1))
-                self.sent += 1
-
-
 GATE = Gate()
 LOG = Log()
 WORK: Callable[[Any, int], Any] = lambda caller, number: None  # noqa: E731
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+def _fresh(threads: Threads) -> Iterator[None]:  # they are held by the gate, so they end after it is open
     global GATE, LOG, WORK  # noqa: PLW0603 - for the components, whose configuration is copied for each life
     GATE, LOG = Gate(), Log()
     WORK = lambda caller, number: None  # noqa: E731
     yield
     GATE.open()
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[Callable[[], Any]], Future[Any]]]:
-    """Runs a function on a thread of its own."""
-    started: list[threading.Thread] = []
-
-    def begin(function: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - the test looks at it
-                future.set_exception(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        started.append(thread)
-        thread.start()
-        return future
-
-    yield begin
-    GATE.open()
-    for thread in started:
-        thread.join(PATIENCE_S)
-
-
-Threads = Callable[[Callable[[], Any]], Future[Any]]
 
 
 @attrs.define
@@ -165,15 +122,7 @@ class Bench:
         return caller
 
     def in_calls(self) -> tuple[int, ...]:
-        """What must be nothing when nobody calls: waits, beginning lives, waiting and in work."""
-        journal = self.run.runtime.journal
-        queues = [plan.calls for plan in self.run.runtime.plan.nodes.values() if plan.calls is not None]
-        return (
-            len(journal.calls.graph.waits),
-            len(journal.calls.graph.beginning),
-            sum(len(queue.waiting) for queue in queues),
-            sum(queue.in_work for queue in queues),
-        )
+        return in_calls(self.run)
 
 
 @pytest.fixture
@@ -952,7 +901,7 @@ def test_an_answer_does_not_wait_for_a_tick_that_is_due(system: System, start: S
     run.wait_for(events.ComponentFailed)
 
 
-# ---------------------------------------------------------------------- replicas, stress
+# ---------------------------------------------------------------------- replicas
 def test_replicas_share_the_calls(system: System, start: Start, threads: Threads) -> None:
     class Worker(Component):
         def hold(self) -> int:
@@ -966,112 +915,3 @@ def test_replicas_share_the_calls(system: System, start: Start, threads: Threads
         GATE.wait_reached()
     GATE.open()
     assert len({future.result(PATIENCE_S) for future in waiting}) == 3
-
-
-@pytest.fixture
-def busy_switching() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("busy_switching")
-@pytest.mark.parametrize("replicas", [1, 3])
-def test_every_call_is_answered_once_whatever_else_goes_on(
-    system: System, start: Start, threads: Threads, replicas: int
-) -> None:
-    class Counter(Component):
-        numbers = Inbox(Number)
-
-        @numbers.handler
-        def handle(self, number: Number) -> None:
-            LOG.add(number.value)
-
-        def add(self, key: tuple[int, int]) -> tuple[int, int]:
-            counted.append(key)
-            return key
-
-    class Caller(Component):
-        counter = Uses(Counter)
-        number: int
-
-        def run(self) -> None:
-            for turn in range(rounds):
-                if turn % 3 == 2:
-                    future = self.submit(self.counter.add, (self.number, turn))
-                    assert future.result(PATIENCE_S) == (self.number, turn)
-                else:
-                    assert self.counter.add((self.number, turn)) == (self.number, turn)
-            LOG.add("done")
-
-    counted: list[tuple[int, int]] = []
-    rounds, callers = 150, 4
-    counter = system.add(Counter(), replicas=replicas)
-    feed = system.add(Feed(numbers=300))
-    system.connect(feed.out, counter.numbers)
-    for number in range(callers):
-        system.add(Caller(number=number), name=f"caller{number}")
-    run = start(system).up()
-
-    def outside() -> None:
-        for turn in range(rounds):
-            assert system.call(counter).add((99, turn)) == (99, turn)
-
-    waiting = threads(outside)
-    LOG.wait_for(lambda entries: entries.count("done") == callers and len(entries) == callers + 300)
-    waiting.result(PATIENCE_S)
-    run.wait_until_quiet()
-    expected = {(number, turn) for number in (*range(callers), 99) for turn in range(rounds)}
-    assert len(counted) == len(expected)
-    assert set(counted) == expected
-    assert run.all(events.ComponentFailed) == []
-    assert Bench(system, start, None, run).in_calls() == (0, 0, 0, 0)
-
-
-@pytest.mark.usefixtures("busy_switching")
-def test_callers_and_the_called_may_end_at_any_moment(system: System, start: Start, threads: Threads) -> None:
-    """Each call is answered or fails; a unit is counted once for each answer, and nothing is left waiting."""
-    over = threading.Event()
-
-    class Kept(Component):
-        count = State(int)
-
-        def add(self) -> int:
-            self.count += 1
-            return self.count
-
-        def get(self) -> int:
-            return self.count
-
-    class Relay(Component):
-        kept = Uses(Kept)
-
-        def add(self) -> int:
-            return self.kept.add()
-
-    kept = system.add(Kept(), restart=AT_ONCE)
-    relay = system.add(Relay(), replicas=2, restart=AT_ONCE)
-    bench = Bench(system, start, None).up()
-
-    def call(component: Any) -> int:
-        answered = 0
-        while not over.is_set():
-            with contextlib.suppress(CallFailed):
-                system.call(component, timeout_s=PATIENCE_S).add()
-                answered += 1
-        return answered
-
-    waiting = [threads(lambda: call(relay)) for _ in range(2)] + [threads(lambda: call(kept))]
-    for _ in range(15):
-        system.restart(kept).result(PATIENCE_S)
-        system.restart(relay).result(PATIENCE_S)
-        system.pause(relay).result(PATIENCE_S)
-        system.resume(relay).result(PATIENCE_S)
-    over.set()
-    answered = sum(future.result(PATIENCE_S) for future in waiting)
-    bench.run.wait_until_quiet()
-    assert answered > 0
-    assert answered <= system.call(kept).get() <= answered + 15 * 2 * 3  # a relay may end between the two answers
-    assert bench.in_calls() == (0, 0, 0, 0)
-    assert bench.run.all(events.ComponentFailed) == []
