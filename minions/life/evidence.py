@@ -21,7 +21,7 @@ from minions.life.locks import waited_for
 from minions.life.system_calls import Place, memory_at, place_of, read_proc
 from minions.life.traces import lines_of, print_lines
 
-__all__ = ["evidence_of", "thread_cpu_s"]
+__all__ = ["evidence_of"]
 
 _MOST_LOOKS = 3
 _MOST_DESCRIPTORS = 4
@@ -64,20 +64,6 @@ def evidence_of(
         holder=holder,
         stack=print_lines(lines),
     )
-
-
-def thread_cpu_s(native_id: int) -> float | None:
-    """The CPU time that a thread of this process has used, in seconds; None when it has ended, or where this cannot be told.
-
-    Safe for a thread that has ended, where `time.pthread_getcpuclockid` may end the process; its number may since have been given
-    to another thread. Takes 0.4 microseconds and does not give up the interpreter's lock.
-    """
-    if sys.platform != "linux":
-        return None
-    try:
-        return time.clock_gettime((~native_id << 3) | 6)
-    except (OSError, OverflowError):
-        return None
 
 
 def _steady_look(ident: int, native_id: int) -> tuple[Place, Look]:

@@ -27,8 +27,9 @@ from minions.errors import MinionsError
 from minions.flow.parker import Parker
 from minions.flow.rows import DeadLetter
 from minions.life import commands
-from minions.life.evidence import evidence_of, thread_cpu_s
+from minions.life.evidence import evidence_of
 from minions.life.life import Life
+from minions.life.machine import thread_cpu_s
 from minions.life.runtime import Runtime
 from minions.life.status import ComponentStatus
 from minions.life.traces import lines_of, print_lines

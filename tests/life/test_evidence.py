@@ -25,7 +25,7 @@ import pytest
 from minions.events import Evidence
 from minions.life import system_calls
 from minions.life.descriptors import descriptor_text, sockaddr_text
-from minions.life.evidence import thread_cpu_s
+from minions.life.machine import thread_cpu_s
 from minions.life.system_calls import Place, memory_at, place_of
 from tests.life.conftest import PATIENCE_S
 from tests.life.stuck import Stuck, needs_proc
