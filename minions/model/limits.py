@@ -335,7 +335,14 @@ class LateLimit(Limit):
 
 
 @attrs.frozen(kw_only=True)
-class LagLimit(Limit):
+class _LimitOfOne(Limit):
+    """A limit of one component or one of its inboxes, so that there is somebody to restart."""
+
+    _ANSWERS: ClassVar[tuple[str, ...]] = ("report", "pause_sources", "restart", "stop")
+
+
+@attrs.frozen(kw_only=True)
+class LagLimit(_LimitOfOne):
     """How long the messages of one inbox have to wait, in seconds; each inbox by itself.
 
     The larger of two figures: the time since a message was last settled while others wait, and how long those that wait will
@@ -360,12 +367,11 @@ class LagLimit(Limit):
     _MARK: ClassVar[str] = "over_s"
     _BACK: ClassVar[str] = "back_s"
     _BOUNDS: ClassVar[_Bounds] = (math.inf, "seconds")
-    _ANSWERS: ClassVar[tuple[str, ...]] = ("report", "pause_sources", "restart", "stop")
     unit: ClassVar[str] = "s"
 
 
 @attrs.frozen(kw_only=True)
-class ErrorLimit(Limit):
+class ErrorLimit(_LimitOfOne):
     """Failures of one component within the last minute, those that are tried again included; each component by itself.
 
     Args:
@@ -387,7 +393,6 @@ class ErrorLimit(Limit):
     _MARK: ClassVar[str] = "over_per_minute"
     _BACK: ClassVar[str] = "back_per_minute"
     _BOUNDS: ClassVar[_Bounds] = (math.inf, "failures a minute")
-    _ANSWERS: ClassVar[tuple[str, ...]] = ("report", "pause_sources", "restart", "stop")
     unit: ClassVar[str] = "per_minute"
 
 
