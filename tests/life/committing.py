@@ -21,32 +21,16 @@ from minions.flow.journal import Journal
 from minions.flow.parker import Parker
 from minions.life.runtime import Runtime
 from tests.life.conftest import PATIENCE_S, Number
+from tests.life.counting import StayingNumbers
 
 AT_ONCE = Backoff(initial_s=0.0)
 RETRY = Retry(backoff=AT_ONCE)
 ONCE_MORE = Restart(failures=1, backoff=AT_ONCE)
 
 
-class Numbers(Component):
-    """Sends 0 to count - 1, each once, and finishes, or sleeps for ever."""
-
-    count: int
-    ends: bool = True
-    sent = State(int)
-    out = Outbox(Number)
-
-    def run(self) -> None:
-        while self.sent < self.count:
-            with self.unit():
-                self.out.send(Number(self.sent))
-                self.sent += 1
-        while self.running and not self.ends:
-            self.sleep(1e6)
-
-
 def fed(system: System, component: Component, count: int = 1, *, ends: bool = True, **options: Any) -> Any:
     """A component that gets the numbers from 0 to count - 1."""
-    numbers = system.add(Numbers(count=count, ends=ends))
+    numbers = system.add(StayingNumbers(count=count, ends=ends))
     system.add(component, **options)
     system.connect(numbers.out, component.numbers)  # type: ignore[attr-defined]
     return component
@@ -105,14 +89,3 @@ class Echo(Component):
             self.fails = False
             raise ValueError("one")
         self.out.send(Number(10 * value + 1))
-
-
-class Kept(Component):
-    """Keeps what it gets."""
-
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)

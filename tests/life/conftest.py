@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -242,6 +243,15 @@ def threads() -> Iterator[Callable[[Callable[[], Any]], Future[Any]]]:
     yield begin
     for thread in started:
         thread.join(PATIENCE_S)
+
+
+@pytest.fixture
+def hurry() -> Iterator[None]:
+    """Threads change places at nearly every bytecode."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from minions import (
 from minions.flow.journal import Journal
 from minions.flow.unit import Unit
 from minions.testing import FakeClock
-from tests.life.committing import ONCE_MORE, Kept, fed, wait_for_epoch, wait_until_asleep
+from tests.life.committing import ONCE_MORE, fed, wait_for_epoch, wait_until_asleep
 from tests.life.conftest import PATIENCE_S, Commits, Gate, Log, Number, Start
+from tests.life.counting import Kept
 
 # Ends -----------------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from minions import (
     events,
 )
 from minions.life.life import Life
-from tests.life.committing import AT_ONCE, ONCE_MORE, RETRY, Echo, Kept, Numbers, fed, wait_for_epoch
+from tests.life.committing import AT_ONCE, ONCE_MORE, RETRY, Echo, fed, wait_for_epoch
 from tests.life.conftest import Commits, Gate, Log, Number, Start
+from tests.life.counting import Kept, StayingNumbers
 
 # What is called is a unit of work -------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ def test_a_function_works_on_the_state_of_the_partition_that_it_belongs_to(syste
             self.handled.append(number.value)
             self.after_commit(lambda: self.called.append(number.value))
 
-    numbers = system.add(Numbers(count=40))
+    numbers = system.add(StayingNumbers(count=40))
     per_key = system.add(PerKey(), replicas=2, partition_by=lambda number: number.value % 4)
     system.connect(numbers.out, per_key.numbers)
     run = start(system, forever=False)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,15 +13,7 @@ from tests.life.calling import AT_ONCE, Feed, Threads, in_calls
 from tests.life.conftest import PATIENCE_S, Log, Number, Start
 
 
-@pytest.fixture
-def busy_switching() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("busy_switching")
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_every_call_is_answered_once_whatever_else_goes_on(
     system: System, start: Start, threads: Threads, replicas: int
@@ -77,7 +67,7 @@ def test_every_call_is_answered_once_whatever_else_goes_on(
     assert in_calls(run) == (0, 0, 0, 0)
 
 
-@pytest.mark.usefixtures("busy_switching")
+@pytest.mark.usefixtures("hurry")
 def test_callers_and_the_called_may_end_at_any_moment(system: System, start: Start, threads: Threads) -> None:
     """Each call is answered or fails; a unit is counted once for each answer, and nothing is left waiting."""
     over = threading.Event()

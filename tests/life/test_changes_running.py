@@ -36,15 +36,6 @@ def phases(system: System) -> dict[str, Phase]:
     return {status.name: status.phase for status in system.status()}
 
 
-@pytest.fixture
-def hurry() -> Iterator[None]:
-    """Threads change places at nearly every bytecode."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
 def pipeline(system: System, count: int, durable: bool, handled: Log, *, replicas: int = 1) -> tuple[Any, Any, Any]:
     """Numbers, which are passed on, and kept."""
 

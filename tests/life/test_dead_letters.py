@@ -31,21 +31,10 @@ from minions.flow.store import Store, read_rows
 from minions.flow.writer import Writer
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Parcel, Start
 from tests.life.conftest import dead_letters as on_disk
+from tests.life.counting import Numbers
 
 AT_ONCE = Backoff(initial_s=0.0)
 ONCE = Retry(attempts=1)
-
-
-class Numbers(Component):
-    count: int
-    out = Outbox(Number)
-    sent = State(int)
-
-    def run(self) -> None:
-        while self.running and self.sent < self.count:
-            with self.unit():
-                self.out.send(Number(self.sent))
-                self.sent += 1
 
 
 class Picky(Component):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -240,15 +239,7 @@ class Node:
                 self.parker.park(PATIENCE_S)
 
 
-@pytest.fixture
-def busy_switching() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("busy_switching")
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize(("size", "rings"), [(2, 200), (3, 160), (8, 100)])
 def test_each_ring_of_simultaneous_callers_is_found_and_one_of_them_fails(size: int, rings: int) -> None:
     for _ in range(rings):

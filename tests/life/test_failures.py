@@ -24,6 +24,7 @@ from minions import (
 )
 from minions.testing import FakeClock
 from tests.life.conftest import Gate, Log, Number, Start, dead_letters
+from tests.life.counting import Kept
 
 AT_ONCE = Backoff(initial_s=0.0)
 ONCE_MORE = Restart(failures=1, backoff=AT_ONCE)
@@ -36,15 +37,6 @@ class Numbers(Component):
     def run(self) -> None:
         for value in range(self.count):
             self.out.send(Number(value))
-
-
-class Kept(Component):
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
 
 
 # What is reported -----------------------------------------------------------------------------------------------------

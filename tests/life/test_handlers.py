@@ -23,34 +23,10 @@ from minions import (
     events,
 )
 from tests.life.conftest import Gate, Log, Number, Parcel, Start, dead_letters
+from tests.life.counting import Kept, Numbers
 
 AT_ONCE = Backoff(initial_s=0.0)
 RETRY = Retry(attempts=3, backoff=AT_ONCE)
-
-
-class Numbers(Component):
-    """Sends so many numbers, each exactly once, and finishes."""
-
-    count: int
-    sent = State(int)
-    out = Outbox(Number)
-
-    def run(self) -> None:
-        while self.running and self.sent < self.count:
-            with self.unit():
-                self.out.send(Number(self.sent))
-                self.sent += 1
-
-
-class Kept(Component):
-    """Keeps what it gets."""
-
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
 
 
 # A handler that raises ------------------------------------------------------------------------------------------------

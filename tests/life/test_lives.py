@@ -25,17 +25,7 @@ from minions import (
 )
 from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, dead_letters
-
-
-class Kept(Component):
-    """Keeps what it gets."""
-
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
+from tests.life.counting import Kept
 
 
 class One(Component):

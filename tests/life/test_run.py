@@ -25,20 +25,10 @@ from minions import (
 )
 from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, dead_letters
+from tests.life.counting import Kept
 
 AT_ONCE = Backoff(initial_s=0.0)
 ONCE_MORE = Restart(failures=1, backoff=AT_ONCE)
-
-
-class Kept(Component):
-    """Keeps what it gets."""
-
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
 
 
 def feeding_kept(system: System, source: Component, restart: Restart = ONCE_MORE) -> Kept:

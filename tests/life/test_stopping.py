@@ -28,36 +28,9 @@ from minions import (
 from minions.flow.store import Store
 from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
+from tests.life.counting import Kept, StayingNumbers
 
 AT_ONCE = Backoff(initial_s=0.0)
-
-
-class Numbers(Component):
-    """Sends what it has not sent yet, and finishes, or goes on for ever."""
-
-    count: int
-    ends: bool = True
-    sent = State(int)
-    out = Outbox(Number)
-
-    def run(self) -> None:
-        while self.sent < self.count:
-            with self.unit():
-                self.out.send(Number(self.sent))
-                self.sent += 1
-        while self.running and not self.ends:
-            self.sleep(1e6)
-
-
-class Kept(Component):
-    """Keeps what it gets."""
-
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
 
 
 # Loops ----------------------------------------------------------------------------------------------------------------
@@ -91,7 +64,7 @@ class Gathering(Component):
 def test_a_loop_that_looks_up_now_and_then_does_not_keep_the_system_from_its_end(system: System, start: Start) -> None:
     clock, gate = FakeClock(), Gate()
 
-    class Held(Numbers):
+    class Held(StayingNumbers):
         def on_start(self) -> None:
             gate.pass_through()
 
@@ -109,7 +82,7 @@ def test_a_loop_that_looks_up_now_and_then_does_not_keep_the_system_from_its_end
 
 def test_a_loop_that_looks_up_now_and_then_stops_at_once_with_everything_handled(system: System, start: Start) -> None:
     clock = FakeClock()
-    numbers, polling = system.add(Numbers(count=5, ends=False)), system.add(Polling())
+    numbers, polling = system.add(StayingNumbers(count=5, ends=False)), system.add(Polling())
     system.connect(numbers.out, polling.numbers)
     run = start(system, clock=clock).up()
 
@@ -124,7 +97,7 @@ def test_a_loop_that_is_left_with_part_of_a_batch_ends_at_once_and_finds_it_at_t
 ) -> None:
     for count, batches, left in ((25, 2, 5), (31, 3, 1)):
         clock, system = FakeClock(), new_system()
-        numbers, gathering = system.add(Numbers(count=count, ends=by_itself)), system.add(Gathering())
+        numbers, gathering = system.add(StayingNumbers(count=count, ends=by_itself)), system.add(Gathering())
         system.connect(numbers.out, gathering.numbers)
         run = start(system, clock=clock, forever=not by_itself)
 
@@ -282,7 +255,7 @@ def test_a_log_handler_that_blocks_delays_neither_the_components_nor_the_stop(
             if next(fails) < 3:
                 raise OSError("not yet")
 
-    numbers, failing = system.add(Numbers(count=5)), system.add(Failing(), restart=Restart(backoff=AT_ONCE))
+    numbers, failing = system.add(StayingNumbers(count=5)), system.add(Failing(), restart=Restart(backoff=AT_ONCE))
     system.connect(numbers.out, failing.numbers)
     with logged_by(Blocking()):
         with system.started():
@@ -350,7 +323,7 @@ def test_a_last_commit_that_fails_for_good_is_a_problem_of_the_run(
             broken.set()
             self.values.append(-1)  # which can only be committed when nobody is left to hear of it
 
-    numbers, last = system.add(Numbers(count=3)), system.add(Last())
+    numbers, last = system.add(StayingNumbers(count=3)), system.add(Last())
     system.connect(numbers.out, last.numbers)
     stopped = start(system, forever=False).ended()
     assert stopped.reason == "failed"
@@ -375,7 +348,7 @@ def test_a_loop_that_waits_for_some_time_only_finishes_its_batch_before_the_end(
                     if batch:
                         self.batches.append(batch)
 
-    numbers, batching = system.add(Numbers(count=13)), system.add(Batching())
+    numbers, batching = system.add(StayingNumbers(count=13)), system.add(Batching())
     system.connect(numbers.out, batching.numbers)
     run = start(system, forever=False, clock=clock)
     run.wait_for(events.ComponentFinished)

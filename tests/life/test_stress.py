@@ -6,7 +6,7 @@ import random
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -146,15 +146,6 @@ def build(system: System, shape: Shape, trouble: Trouble, chance: random.Random)
     for sender, receiver in shape.links:
         system.connect(made[sender].out, made[receiver].hops)
     return [made[name] for name in shape.sinks]
-
-
-@pytest.fixture
-def hurry() -> Iterator[None]:
-    """Threads change places at nearly every bytecode."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 def stop_when(reached: threading.Event, run: Running) -> None:

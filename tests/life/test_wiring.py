@@ -12,33 +12,9 @@ import pytest
 from minions import Backoff, Component, Inbox, InboxFull, MessageRefused, Outbox, Retry, State, System, events
 from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
+from tests.life.counting import Kept, Numbers
 
 AT_ONCE = Backoff(initial_s=0.0)
-
-
-class Numbers(Component):
-    """Sends so many numbers, each exactly once, and finishes."""
-
-    count: int
-    sent = State(int)
-    out = Outbox(Number)
-
-    def run(self) -> None:
-        while self.running and self.sent < self.count:
-            with self.unit():
-                self.out.send(Number(self.sent))
-                self.sent += 1
-
-
-class Kept(Component):
-    """Keeps what it gets."""
-
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
 
 
 class Plus(Component):

@@ -6,10 +6,9 @@ Each test is some dozens of races: a life is held at a gate, abandoned, and let 
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,15 +26,6 @@ COUNT = RACES * EVERY
 WHEN = ("before", "while", "after")
 
 Order = tuple[Any, Any]
-
-
-@pytest.fixture
-def hurry() -> Iterator[None]:
-    """Threads change places at nearly every bytecode."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 class Gates:
