@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
-from attrs import validators
+
+from minions.errors import ConfigurationError
+from minions.model import checks
 
 __all__ = ["Backoff", "OnStall", "Restart", "Retry", "Strategy", "Verdict"]
-
-_not_negative = validators.ge(0.0)
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 """What else of a group is restarted with one of its components: nothing, everything, or those named after it."""
 
 OnStall = Literal["report", "restart", "stop"]
 """What follows when a component makes no progress: an event only, a new life for it, an orderly stop of the system."""
+
+
+def _refuse(policy: Any, *problems: str) -> None:
+    if problems:
+        raise ConfigurationError(type(policy).__name__, problems)
 
 
 @attrs.frozen(kw_only=True)
@@ -30,12 +35,25 @@ class Backoff:
         longest_s: the cap, before jitter.
         jitter_ratio: each wait is made longer or shorter by up to this part of itself, so that components that failed
             together do not come back together.
+
+    Raises:
+        ConfigurationError: naming every value that is wrong.
     """
 
-    initial_s: float = attrs.field(default=0.1, validator=_not_negative)
-    factor: float = attrs.field(default=2.0, validator=validators.ge(1.0))
-    longest_s: float = attrs.field(default=30.0, validator=_not_negative)
-    jitter_ratio: float = attrs.field(default=0.1, validator=[_not_negative, validators.le(1.0)])
+    initial_s: float = 0.1
+    factor: float = 2.0
+    longest_s: float = 30.0
+    jitter_ratio: float = 0.1
+
+    def __attrs_post_init__(self) -> None:
+        most = sys.float_info.max  # finite, so that every wait is
+        _refuse(
+            self,
+            *checks.number("initial_s", self.initial_s, "a number of seconds, from 0 up", most=most),
+            *checks.number("factor", self.factor, "a number from 1 up", least=1.0, most=most),
+            *checks.number("longest_s", self.longest_s, "a number of seconds, from 0 up", most=most),
+            *checks.number("jitter_ratio", self.jitter_ratio, "a share from 0 to 1", most=1.0),
+        )
 
     def delay_s(self, failures: int, chance: float = 0.5) -> float:
         """The wait after the `failures`-th failure in a row, in seconds.
@@ -64,14 +82,24 @@ class Retry:
         deaths: how often in a row the process may die (a segmentation fault, out of memory, ``kill -9``) while the message is in
             work. After the last one, the next start does what `then` says before anything runs; with "stop" it leaves the
             message where it is, and tries it again.
+
+    Raises:
+        ConfigurationError: naming every value that is wrong.
     """
 
-    attempts: int = attrs.field(default=3, validator=validators.ge(1))
+    attempts: int = 3
     backoff: Backoff = Backoff()
-    then: Literal["dead_letter", "skip", "stop"] = attrs.field(
-        default="dead_letter", validator=validators.in_(("dead_letter", "skip", "stop"))
-    )
-    deaths: int = attrs.field(default=3, validator=validators.ge(1))
+    then: Literal["dead_letter", "skip", "stop"] = "dead_letter"
+    deaths: int = 3
+
+    def __attrs_post_init__(self) -> None:
+        _refuse(
+            self,
+            *checks.whole_number("attempts", self.attempts, 1),
+            *checks.kind("backoff", self.backoff, Backoff, "Backoff(initial_s=1.0)"),
+            *checks.choice("then", self.then, ("dead_letter", "skip", "stop")),
+            *checks.whole_number("deaths", self.deaths, 1),
+        )
 
     def answer(self, failures: int) -> Literal["again", "dead_letter", "skip", "stop"]:
         """What happens to a message that has failed that many times."""
@@ -110,17 +138,31 @@ class Restart:
             stopped in order; the rest goes on. The exit code at the end is non-zero all the same.
         with_dependents: whether what sends to it, directly or through others, is restarted with it: stopped first, and started
             again in order once it is up. Otherwise its inboxes keep what they send meanwhile.
+
+    Raises:
+        ConfigurationError: naming every value that is wrong.
     """
 
-    when: Literal["transient", "permanent", "temporary"] = attrs.field(
-        default="transient", validator=validators.in_(("transient", "permanent", "temporary"))
-    )
-    failures: int = attrs.field(default=5, validator=validators.ge(0))
-    within_s: float = attrs.field(default=60.0, validator=validators.gt(0.0))
+    when: Literal["transient", "permanent", "temporary"] = "transient"
+    failures: int = 5
+    within_s: float = 60.0
     backoff: Backoff = Backoff()
-    healthy_s: float | None = attrs.field(default=None, validator=validators.optional(validators.gt(0.0)))
-    on_give_up: Literal["stop", "isolate"] = attrs.field(default="stop", validator=validators.in_(("stop", "isolate")))
+    healthy_s: float | None = None
+    on_give_up: Literal["stop", "isolate"] = "stop"
     with_dependents: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        healthy_s = 1.0 if self.healthy_s is None else self.healthy_s
+        _refuse(
+            self,
+            *checks.choice("when", self.when, ("transient", "permanent", "temporary")),
+            *checks.whole_number("failures", self.failures, 0),
+            *checks.number("within_s", self.within_s, "a number of seconds, more than 0", above=True),
+            *checks.kind("backoff", self.backoff, Backoff, "Backoff(initial_s=1.0)"),
+            *checks.number("healthy_s", healthy_s, "a number of seconds, more than 0, or None", above=True),
+            *checks.choice("on_give_up", self.on_give_up, ("stop", "isolate")),
+            *checks.switch("with_dependents", self.with_dependents),
+        )
 
     def recent(self, failed_at: Sequence[float], now: float) -> tuple[float, ...]:
         """The moments of `failed_at` that still count."""

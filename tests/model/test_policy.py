@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minions.errors import ConfigurationError
 from minions.model.policy import Backoff, Restart, Retry, Verdict
 
 
@@ -174,3 +175,21 @@ class TestRestart:
     ) -> None:
         restart = Restart(failures=3, within_s=10.0, backoff=Backoff(initial_s=1.0, jitter_ratio=0.0))
         assert restart.verdict(failed_at, failed_at[-1], anew_at=anew_at) == Verdict(delay_s)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (Backoff, {"initial_s": "1", "factor": None, "longest_s": math.inf, "jitter_ratio": True}),
+        (Retry, {"attempts": 2.5, "backoff": 5, "then": [], "deaths": "3"}),
+        (Restart, {"when": None, "failures": True, "within_s": "60", "backoff": 5}),
+        (Restart, {"healthy_s": "1", "on_give_up": 0, "with_dependents": 1}),
+    ],
+)
+def test_every_value_that_is_none_is_named_at_once(kind: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        kind(**wrong)
+    assert refused.value.subject == kind.__name__
+    assert [problem.partition(" must be ")[0] for problem in refused.value.problems] == [
+        f"{name}={value!r}" for name, value in wrong.items()
+    ]
