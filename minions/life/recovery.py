@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from minions.errors import CannotDecode
+from minions.errors import CannotDecode, MessageRefused
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
 from minions.flow.table_reader import TableReader
@@ -52,7 +52,13 @@ def restore(recovered: Recovered, plan: Plan, journal: Journal, disk: TableReade
                 f"{name}, which now carries {channel.codec.name}: let the version that sent them run until they are handled, "
                 "or give the class its former name"
             )
-        channel.restore(left.next_sequence, left.ack_set(), left.waiting, left.eras, left.ids)
+        try:
+            channel.restore(left.next_sequence, left.ack_set(), left.waiting, left.eras, left.ids)
+        except MessageRefused as error:
+            raise CannotDecode(
+                f"{folder}: which replica takes a message that waits cannot be told, and all was left as it is: {error}: let "
+                "partition_by take it as before"
+            ) from error
     return tuple(strangers)
 
 

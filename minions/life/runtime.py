@@ -57,6 +57,7 @@ from minions.life.sheltered import ShelteredLife
 from minions.life.status import ComponentStatus, Deadlines
 from minions.life.supervision import Supervision
 from minions.life.supervisor import Supervisor
+from minions.life.tables import tables_on_disk
 from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of
 from minions.life.watchdog import Seen
@@ -366,7 +367,7 @@ class Runtime:
         self._observer.post(
             events.StateOpened(
                 folder=str(self._options.folder),
-                resumed=not recovered.is_empty,
+                resumed=not recovered.is_empty or any(True for _ in tables_on_disk(self.disk)),
                 waiting_messages=sum(channel.size for channel in self.plan.channels.values()),
                 commits_lost=writer.commits_lost,
                 perhaps_lost=writer.perhaps_lost,

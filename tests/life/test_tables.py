@@ -98,6 +98,23 @@ def feed(*todo: Do) -> None:
     FEED.put(None)
 
 
+def test_entries_of_a_table_alone_are_told_as_resumed(new_system: Callable[[], System], start: Start) -> None:
+    class Fills(Component):
+        entries = Table(str, int)
+
+        def run(self) -> None:
+            self.entries["a"] = 1
+
+    told = []
+    for _ in range(2):
+        system = new_system()
+        system.add(Fills())
+        run = start(system, forever=False)
+        run.ended()
+        told += [opened.resumed for opened in run.all(events.StateOpened)]
+    assert told == [False, True]
+
+
 def test_what_changes_in_place_is_kept(new_system: Callable[[], System], start: Start) -> None:
     system = new_system()
     sums = wire(system, Sums())
