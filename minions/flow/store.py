@@ -261,8 +261,7 @@ def _create(folder: Path) -> None:
     # A file of its own: where something still holds a statement of that connection, SQLite keeps the other file open, and
     # its locks go by the file.
     database = nursery / f"whole-{DATABASE_FILE}"
-    shutil.copyfile(nursery / DATABASE_FILE, database)
-    _sync(database)
+    _write_new(database, (nursery / DATABASE_FILE).read_bytes())
     for suffix in (
         "-wal",
         "-shm",
@@ -270,8 +269,22 @@ def _create(folder: Path) -> None:
     ):  # left by what held nothing; SQLite must not take them for the new one's
         (folder / (DATABASE_FILE + suffix)).unlink(missing_ok=True)
     database.rename(folder / DATABASE_FILE)
-    shutil.rmtree(nursery)
+    for left in nursery.iterdir():
+        left.unlink()
+    nursery.rmdir()
     _sync_names(folder)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a new file, to the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        written = 0
+        while written < len(content):
+            written += os.pwrite(descriptor, content[written:], written)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_names(folder: Path) -> None:

@@ -571,7 +571,7 @@ def test_what_a_future_calls_back_may_look_and_wish_and_fail(
 def test_a_wish_after_the_end_is_answered(system: System, start: Start) -> None:
     _, sink = burst(system, 1)
     GATES["handler"].open()
-    run = start(system, forever=False).up()
+    run = start(system, forever=False)
     runtime = run.runtime
     run.ended()
 

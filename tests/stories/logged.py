@@ -13,6 +13,8 @@ def never_ends(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    # A line is one write, also where PYTHONUNBUFFERED is set: what is logged goes the same way, and must not come in its middle.
+    sys.stdout.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     if "--no-commits" in sys.argv:
         Store.commit = never_ends  # type: ignore[method-assign, assignment]

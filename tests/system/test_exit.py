@@ -264,7 +264,7 @@ def test_many_hanging_threads_share_one_grace_period(launch: Launch) -> None:
         + """
 class Hangs(Component):
     def run(self):
-        say("runs")
+        say("hangs")
         LOCK.acquire()
 
 for number in range(30):
@@ -272,8 +272,8 @@ for number in range(30):
 system.run()
 """
     )
-    for _ in range(30):
-        child.wait_for("runs")
+    for _ in range(31):
+        child.wait_for("hangs")
     child.send(signal.SIGTERM)
     ended = end_in_time(child, 1.0)
     assert ended.returncode == 70
