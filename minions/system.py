@@ -27,6 +27,7 @@ from minions.life.runtime import Options, Runtime
 from minions.life.settings import Configured, Settings
 from minions.life.status import ComponentStatus
 from minions.life.switch_interval import switch_interval
+from minions.model import checks
 from minions.model.component import Component, Exactly
 from minions.model.graph import Graph
 from minions.model.limits import Watchdog
@@ -68,6 +69,9 @@ class System:
 
     Attributes:
         plugins: what is told of everything that happens; see `Plugins`.
+
+    Raises:
+        UsageError: naming every argument that is wrong.
     """
 
     def __init__(
@@ -81,8 +85,6 @@ class System:
         max_zombies: int = 16,
         control: bool = True,
     ) -> None:
-        if synchronous not in ("NORMAL", "FULL"):
-            raise UsageError(f"System({name!r}): synchronous={synchronous!r} must be 'NORMAL' or 'FULL'")
         self.name = name
         project = _project_of_the_caller()
         self.folder = Path(folder) if folder is not None else project / ".minions"
@@ -94,6 +96,8 @@ class System:
             max_zombies=max_zombies,
             control=control,
         )
+        if problems := [*checks.text("name", name), *self._settings.problems()]:
+            raise UsageError(f"System({name!r}): {'; '.join(problems)}")
         self._topology = Topology()
         self._clock: Clock = SystemClock()
         self._runtime: Runtime | None = None
@@ -147,6 +151,8 @@ class System:
                 + ("; add an object of that class" if isinstance(component, type) else "")
             )
         name = name if name is not None else default_name(type(component))
+        for problem in checks.text("name", name):
+            raise UsageError(f"System.add({component!r}): {problem}")
         node = Node(name, component, replicas, restart, partition_by, stall_after_s, on_stall, async_exception)
         if self._topology.node_of(component) is not None:
             raise UsageError(f"{node.name}: this very object was added before; make another one, or ask for replicas=")

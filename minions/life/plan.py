@@ -69,7 +69,7 @@ class NodePlan:
 
     def part_of(self, life: str) -> int:
         """Which of its inboxes' queues a life takes from."""
-        return int(life.rpartition("#")[2]) if self.partitioned and self.node.replicas > 1 else 0
+        return int(life.rpartition("#")[2]) if self.partitioned and self.node.count > 1 else 0
 
 
 @attrs.frozen(eq=False)
@@ -109,7 +109,7 @@ class Plan:
             for inbox in node.declaration.inboxes.values():
                 name = f"{node.name}.{inbox.name}"
                 channels[name] = _channel(name, len(channels), node, inbox, run_id, problems)
-        queues = {node.name: CallQueue(node.name, node.replicas) for node in topology.nodes if node.answers_calls}
+        queues = {node.name: CallQueue(node.name, node.count) for node in topology.nodes if node.answers_calls}
         with_calls = any(node.declaration.uses for node in topology.nodes)
         nodes = {}
         for node in topology.nodes:
@@ -151,11 +151,11 @@ def _channel(name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, 
         overflow=inbox.overflow,
         retry=inbox.retry,
         codec=codec,
-        shared=node.replicas > 1 and node.partition_by is None,
+        shared=node.count > 1 and node.partition_by is None,
         run_id=run_id,
         partition_of=None if node.partition_by is None else Partitioning(name, node.partition_by).partition_of,
-        parts=1 if node.partition_by is None else node.replicas,
-        replicas=node.replicas,
+        parts=1 if node.partition_by is None else node.count,
+        replicas=node.count,
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
+from minions.model import checks
 from minions.model.limits import Watchdog
 from minions.model.topology import Node
 
@@ -24,6 +26,16 @@ class Settings:
     watchdog: Watchdog
     max_zombies: int
     control: bool
+
+    def problems(self) -> Iterator[str]:
+        """Everything that is wrong with what the program says."""
+        if self.synchronous not in ("NORMAL", "FULL"):
+            yield f"synchronous={self.synchronous!r} must be 'NORMAL' or 'FULL'"
+        seconds = "a number of seconds, more than 0"
+        yield from checks.number("stop_timeout_s", self.stop_timeout_s, seconds, most=sys.float_info.max, above=True)
+        yield from checks.kind("watchdog", self.watchdog, Watchdog, "Watchdog(tick_s=5.0)")
+        yield from checks.whole_number("max_zombies", self.max_zombies, 0)
+        yield from checks.switch("control", self.control)
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-__all__ = ["choice", "kind", "number", "switch", "whole_number"]
+__all__ = ["choice", "kind", "number", "switch", "text", "whole_number"]
 
 
 def number(
@@ -44,3 +44,9 @@ def kind(name: str, value: object, wanted: type, example: str) -> Iterator[str]:
     """An object of a class."""
     if not isinstance(value, wanted):
         yield f"{name}={value!r} must be a {wanted.__name__}, such as {example}"
+
+
+def text(name: str, value: object) -> Iterator[str]:
+    """A text."""
+    if not isinstance(value, str):
+        yield f"{name}={value!r} must be a text"

@@ -10,6 +10,8 @@ from typing import Any
 import attrs
 
 from minions.errors import DeclarationError
+from minions.model import checks
+from minions.model.policy import Retry
 from minions.model.ports import OVERFLOWS, Inbox, Outbox, Port, State, Table, Uses, type_name
 from minions.model.rates import Rate, rates_of, unlimited
 from minions.model.schedules import Schedule, schedules_of
@@ -174,15 +176,23 @@ def _port_problems(cls: type, ports: dict[str, Port[Any]]) -> Iterator[str]:
             yield f"{port.name} = {kind}({port.type!r}): the {place} argument must be a type"
         if isinstance(port, Table) and not _is_type(port.key_type):
             yield f"{port.name} = {kind}({port.key_type!r}, ...): the first argument must be a type"
-        if isinstance(port, Inbox):
-            if type(port.capacity) is not int or port.capacity < 1:
-                yield f"{port.name}: capacity={port.capacity!r} must be a whole number from 1 up"
-            if port.overflow not in OVERFLOWS:
-                yield f"{port.name}: overflow={port.overflow!r} must be one of {', '.join(OVERFLOWS)}"
-        if isinstance(port, Uses) and (type(port.timeout_s) not in (int, float) or not port.timeout_s > 0):
-            yield f"{port.name}: timeout_s={port.timeout_s!r} must be a number of seconds above 0"
-        if isinstance(port, (State, Table)) and (type(port.version) is not int or port.version < 1):
-            yield f"{port.name}: version={port.version!r} must be a whole number from 1 up"
+        for problem in _argument_problems(port):
+            yield f"{port.name}: {problem}"
+
+
+def _argument_problems(port: Port[Any]) -> Iterator[str]:
+    """What is wrong with what a port was given, but for its type."""
+    if isinstance(port, Inbox):
+        yield from checks.whole_number("capacity", port.capacity, 1)
+        yield from checks.choice("overflow", port.overflow, OVERFLOWS)
+        yield from checks.switch("durable", port.durable)
+        yield from checks.kind("retry", port.retry, Retry, "Retry(attempts=5)")
+    if isinstance(port, Outbox):
+        yield from checks.switch("optional", port.optional)
+    if isinstance(port, Uses):
+        yield from checks.number("timeout_s", port.timeout_s, "a number of seconds above 0", above=True)
+    if isinstance(port, (State, Table)):
+        yield from checks.whole_number("version", port.version, 1)
 
 
 def _handler_problems(cls: type, inbox: Inbox[Any], has_run: bool) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import attrs
 
+from minions.model import checks
 from minions.model.component import Component, not_copyable
 from minions.model.declaration import Declaration
 from minions.model.partition import PARTITIONS, PartitionBy
@@ -61,6 +62,11 @@ class Node:
     @property
     def is_source(self) -> bool:
         return self.declaration.is_source
+
+    @property
+    def count(self) -> int:
+        """How many threads it has. One where `replicas` is no such number, which `Topology.problems` tells."""
+        return self.replicas if type(self.replicas) is int else 1
 
     @property
     def answers_calls(self) -> bool:
@@ -277,9 +283,9 @@ class Topology:
                 yield f"component name {node.name!r}: use letters, digits, '_' and '-'"
             for problem in not_copyable(node.blueprint):
                 yield f"{node.name}: {problem}"
-            if type(node.replicas) is not int or node.replicas < 1:
-                yield f"{node.name}: replicas={node.replicas!r} must be a whole number from 1 up"
-            elif node.replicas > 1:
+            for problem in _argument_problems(node):
+                yield f"{node.name}: {problem}"
+            if type(node.replicas) is int and node.replicas > 1:
                 yield from self._replica_problems(node)
             if node.partition_by is not None:
                 yield from _partition_problems(node, node.partition_by)
@@ -438,6 +444,16 @@ class Topology:
 def _may_serve(component: Component, declared: type) -> bool:
     """Whether a component wraps an object of which nobody can tell yet whether it is what a `Uses` says."""
     return isinstance(component, Wrapped) and component._made.kind is None and not issubclass(declared, Component)
+
+
+def _argument_problems(node: Node) -> Iterator[str]:
+    """What is wrong with what `System.add` was given, but for the name and the component."""
+    stall_after_s = 1.0 if node.stall_after_s is None else node.stall_after_s
+    yield from checks.whole_number("replicas", node.replicas, 1)
+    yield from checks.kind("restart", node.restart, Restart, "Restart(failures=10)")
+    yield from checks.number("stall_after_s", stall_after_s, "a number of seconds, more than 0, or None", above=True)
+    yield from checks.choice("on_stall", node.on_stall, get_args(OnStall))
+    yield from checks.switch("async_exception", node.async_exception)
 
 
 def _partition_problems(node: Node, by: Any) -> Iterator[str]:

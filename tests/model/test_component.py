@@ -366,6 +366,22 @@ class TestAClassIsRefused:
             f"readings: capacity={capacity!r} must be a whole number from 1 up"
         )
 
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [({"durable": "no"}, "True or False"), ({"retry": 5}, "a Retry, such as Retry(attempts=5)")],
+    )
+    def test_when_an_inbox_is_given_what_is_none(self, wrong: dict[str, Any], said: str) -> None:
+        [(name, value)] = wrong.items()
+        assert problem(lambda: defined(readings=Inbox(Reading, **wrong), run=lambda self: None)) == (
+            f"readings: {name}={value!r} must be {said}"
+        )
+
+    def test_when_it_cannot_be_told_whether_an_outbox_is_optional(self) -> None:
+        optional: Any = "yes"
+        assert problem(lambda: defined(out=Outbox(Reading, optional=optional))) == (
+            "out: optional='yes' must be True or False"
+        )
+
     @pytest.mark.parametrize("overflow", ["drop", "", None])
     def test_when_an_overflow_is_not_known(self, overflow: Any) -> None:
         assert problem(lambda: defined(readings=Inbox(Reading, overflow=overflow), run=lambda self: None)) == (

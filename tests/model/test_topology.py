@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -238,6 +239,23 @@ class TestProblems:
         topology = Topology()
         topology.add(Node("a", Stage(), replicas=replicas))
         assert f"a: replicas={replicas!r} must be a whole number from 1 up" in topology.problems()
+
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            ({"restart": "always"}, "a Restart, such as Restart(failures=10)"),
+            ({"stall_after_s": 0.0}, "a number of seconds, more than 0, or None"),
+            ({"stall_after_s": math.nan}, "a number of seconds, more than 0, or None"),
+            ({"stall_after_s": "60"}, "a number of seconds, more than 0, or None"),
+            ({"on_stall": "kill"}, "one of report, restart, stop"),
+            ({"async_exception": 1}, "True or False"),
+        ],
+    )
+    def test_of_an_argument_that_is_none(self, wrong: dict[str, Any], said: str) -> None:
+        topology = Topology()
+        topology.add(Node("a", Stage(), **wrong))
+        [(name, value)] = wrong.items()
+        assert f"a: {name}={value!r} must be {said}" in topology.problems()
 
     def test_of_one_outbox_to_two_inboxes_of_a_component_are_none(self) -> None:
         class Two(Component):

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -413,6 +414,38 @@ def test_a_folder_that_cannot_be_made_is_refused_and_the_system_can_be_run_later
 def test_options_are_checked(folder: Path, wrong: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="must be 'NORMAL' or 'FULL'"):
         System("test", folder=folder, **wrong)  # type: ignore[arg-type]
+
+
+def test_every_option_that_is_wrong_is_named_at_once(folder: Path) -> None:
+    wrong: dict[str, Any] = {
+        "stop_timeout_s": -1.0,
+        "watchdog": None,
+        "max_zombies": "16",
+        "control": "no",
+    }
+    with pytest.raises(UsageError) as refused:
+        System("test", folder=folder, **wrong)
+    said = str(refused.value)
+    assert said.startswith("System('test'): ")
+    assert [part.partition(" must be ")[0] for part in said.removeprefix("System('test'): ").split("; ")] == [
+        f"{name}={value!r}" for name, value in wrong.items()
+    ]
+    name: Any = None
+    with pytest.raises(UsageError, match="name=None must be a text"):
+        System(name)
+    with pytest.raises(UsageError, match="name=7 must be a text"):
+        System("test", folder=folder).add(Kept(), name=7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("replicas", ["2", 2.0, None])
+def test_a_number_of_replicas_that_is_none_is_told_with_all_other_problems(folder: Path, replicas: Any) -> None:
+    system = System("test", folder=folder)
+    system.add(Numbers(count=1), replicas=replicas, stall_after_s=-1.0)
+    with pytest.raises(TopologyError) as refused:
+        system.check()
+    assert f"numbers: replicas={replicas!r} must be a whole number from 1 up" in refused.value.problems
+    assert "numbers: stall_after_s=-1.0 must be a number of seconds, more than 0, or None" in refused.value.problems
+    assert any(problem.startswith("numbers.out: ") for problem in refused.value.problems)
 
 
 def test_what_is_added_has_to_be_a_component_and_a_new_one(folder: Path) -> None:
