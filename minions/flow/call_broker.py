@@ -155,12 +155,14 @@ class CallBroker:
         if call is not None:
             call.settle()
 
-    def answer_locked(self, mailbox: Mailbox, answer: Answer, wakes: Wakes) -> None:
+    def answer_locked(self, mailbox: Mailbox, answer: Answer, wakes: Wakes) -> Call:
+        """Answers the call that a mailbox has; returns it, to be held until the lock is free, see `Freed`."""
         call, mailbox.call = mailbox.call, None
         assert call is not None
         call.queue.in_work -= 1
         self._forget_locked(call)
         call.answer_locked(*answer, wakes)
+        return call
 
     def open(self, queue: CallQueue) -> None:
         """Says that calls will be taken (again)."""

@@ -22,7 +22,7 @@ from minions.model.ports import Overflow
 if TYPE_CHECKING:
     from minions.flow.codec import TypeCodec
 
-__all__ = ["UNREAD", "Channel", "Entry", "Reader", "Ticket", "Wakes"]
+__all__ = ["UNREAD", "Channel", "Entry", "Freed", "Reader", "Ticket", "Wakes"]
 
 UNREAD: Final = object()
 """Stands for a message of which only the stored form is in memory."""
@@ -32,7 +32,25 @@ Entry = tuple["Channel", int, Any, "bytes | None", int]
 is not durable), its partition (0 where the channel has none)."""
 
 Wakes = list[Parkable]
-"""Who is to be woken once the lock is free again."""
+"""Who is to be woken once the lock is free again; and what is to be freed only then, see `Freed`."""
+
+
+class Freed:
+    """Among those who are to be woken: holds what may be the last reference to a message until the lock is free again.
+
+    What an object does as it is freed (`__del__`) is user code.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: object) -> None:
+        self._held = held
+
+    def park(self, timeout_s: float | None) -> None:
+        """Nobody waits here."""
+
+    def unpark(self) -> None:
+        """Nobody waits here."""
 
 
 class Reader(Protocol):
@@ -372,7 +390,7 @@ class Channel:
             wakes.append(head.parker)
         self.pressed = False
 
-    def make_room_locked(self) -> bool:
+    def make_room_locked(self, wakes: Wakes) -> bool:
         """Room for one message in a channel that drops: taken, or made by dropping the oldest one that waits.
 
         False when the new message is the one to drop. Where the oldest is dropped, the capacity bounds what waits; what is in
@@ -383,19 +401,21 @@ class Channel:
             self.dropped += not has_room
             return has_room
         while self.waiting >= self.capacity:  # more than one where an earlier run, with more capacity, left them
-            self._drop_oldest_locked()
+            wakes.append(Freed(self._drop_oldest_locked()))
         self.size += 1
         self.most = max(self.most, self.size)
         return True
 
-    def _drop_oldest_locked(self) -> None:
+    def _drop_oldest_locked(self) -> Entry:
         self.dropped += 1
         self.size -= 1
-        oldest = min(filter(None, self.queues), key=lambda queue: queue[0][1]).popleft()[1]
+        dropped = min(filter(None, self.queues), key=lambda queue: queue[0][1]).popleft()
+        oldest = dropped[1]
         if self.codec is not None:
             self.acks.add(oldest)
         self.attempts.pop(oldest, None)
         self.ids.pop(oldest, None)
+        return dropped
 
     # ------------------------------------------------------------------ messages
     def restore(
@@ -492,9 +512,11 @@ class Channel:
 
     def give_back_locked(self, entries: list[Entry], wakes: Wakes) -> None:
         """Puts what was taken and not settled back to the front, in order, to be read afresh."""
+        stays = self.codec is None or self.codec.immutable
         for _, sequence, message, stored, partition in reversed(entries):
-            whole = message if self.codec is None or self.codec.immutable else UNREAD
-            self._queue_of(partition).appendleft((self, sequence, whole, stored, partition))
+            self._queue_of(partition).appendleft((self, sequence, message if stays else UNREAD, stored, partition))
+        if not stays:
+            wakes.append(Freed(entries))
         if self.lanes:
             self.gather_locked()
         for part, queue in enumerate(self.queues):

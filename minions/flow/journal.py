@@ -304,7 +304,7 @@ class Journal:
         """Delivers what a unit sends; whether any of it was durable."""
         durable = False
         for channel, message, stored, partition in unit.sends:
-            if channel not in unit.granted and not channel.make_room_locked():
+            if channel not in unit.granted and not channel.make_room_locked(wakes):
                 continue
             sequence = channel.deliver_locked(message, stored, wakes, partition)
             if stored is not None:
@@ -351,7 +351,7 @@ class Journal:
                 if fence.yields:
                     fence.check_locked()
                 if answer is not None:
-                    self.calls.answer_locked(mailbox, answer, wakes)
+                    _call = self.calls.answer_locked(mailbox, answer, wakes)  # held until the lock is free, see `Freed`
                 entries = self._take_locked(mailbox, fence, only, most, timed, wakes)
                 has_nothing = entries is not None and not entries and mailbox.call is None
                 held = fence.held

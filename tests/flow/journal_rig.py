@@ -150,3 +150,14 @@ class Rows(dict[str, bytes]):
             del self[key]
         self.update(change.puts)
         ledger.confirm(change)
+
+
+class Parting:
+    """A message or an argument that notes, as it is freed, whether that happens under the journal's lock."""
+
+    def __init__(self, journal: Journal, under_lock: list[bool]) -> None:
+        self._lock = journal.lock
+        self._under_lock = under_lock
+
+    def __del__(self) -> None:
+        self._under_lock.append(self._lock.locked())

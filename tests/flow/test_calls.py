@@ -18,6 +18,7 @@ from minions.flow.journal import Journal
 from minions.flow.mailbox import Mailbox
 from minions.flow.unit import Unit
 from minions.testing import FakeClock
+from tests.flow.journal_rig import Parting
 
 
 class Bell:
@@ -418,6 +419,22 @@ def test_what_a_life_was_handed_and_did_not_begin_goes_to_another(rig: Rig) -> N
     assert other.begin() is first
     other.answer()
     assert other.begin() is second
+
+
+@pytest.mark.parametrize("told", ["at once", "with the next look"])
+def test_what_was_given_with_a_call_that_was_given_up_is_not_freed_under_the_lock(rig: Rig, told: str) -> None:
+    """What an object does as it is freed (`__del__`) is user code."""
+    reader, under_lock = rig.reader(), list[bool]()
+    call = Call(rig.queue, "method", (Parting(rig.journal, under_lock),), {}, "outside", parker=Bell())
+    rig.journal.calls.place(call)
+    reader.begin()
+    rig.journal.calls.give_up(call)
+    del call
+    if told == "at once":
+        reader.answer(1)
+    else:
+        assert reader.take(answer=(1, None)) == []
+    assert under_lock == [False]
 
 
 def test_a_life_that_has_to_end_gives_back_what_it_was_handed(rig: Rig) -> None:

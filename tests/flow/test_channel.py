@@ -249,7 +249,7 @@ class TestOverflow:
     def test_may_drop_the_oldest_that_waits(self) -> None:
         it = filled(channel(2, overflow="drop_oldest", codec=codec_of(int)), 2)
         it.attempts[1] = 2
-        assert it.make_room_locked()
+        assert it.make_room_locked([])
         assert it.deliver_locked(2, b"2", []) == 3
         assert waiting(it) == [2, 3]
         assert (it.size, it.dropped) == (2, 1)
@@ -258,7 +258,7 @@ class TestOverflow:
 
     def test_may_drop_the_newest(self) -> None:
         it = filled(channel(2, overflow="drop_newest"), 2)
-        assert not it.make_room_locked()
+        assert not it.make_room_locked([])
         assert waiting(it) == [1, 2]
         assert (it.size, it.dropped, it.next_sequence) == (2, 1, 3)
 
@@ -268,12 +268,12 @@ class TestOverflow:
     ) -> None:
         it = filled(channel(2, overflow=overflow), 2)
         it.queue.clear()  # they are in work
-        assert it.make_room_locked() is goes_in
+        assert it.make_room_locked([]) is goes_in
         assert (it.size, it.dropped) == (2 + goes_in, not goes_in)
 
     def test_drops_nothing_while_there_is_room(self) -> None:
         it = filled(channel(3, overflow="drop_oldest"), 2)
-        assert it.make_room_locked()
+        assert it.make_room_locked([])
         assert (it.size, it.dropped) == (3, 0)
 
 

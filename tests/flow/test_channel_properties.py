@@ -149,12 +149,13 @@ class WatchedChannel(Channel):
         self.queues = tuple(Queue(log) for _ in range(parts))
         self.queue = self.queues[0]
 
-    def _drop_oldest_locked(self) -> None:
+    def _drop_oldest_locked(self) -> Entry:
         before = [entry for queue in self.queues for entry in queue]
-        super()._drop_oldest_locked()
+        oldest = super()._drop_oldest_locked()
         left = {entry[1] for queue in self.queues for entry in queue}
         [dropped] = [entry for entry in before if entry[1] not in left]
         self.log.append(("dropped", dropped[4], dropped[1], message_of(dropped)))
+        return oldest
 
     def give_back_locked(self, entries: list[Entry], wakes: Wakes) -> None:
         for entry in reversed(entries):

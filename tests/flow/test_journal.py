@@ -22,12 +22,13 @@ from minions.fence import Fence, Mode
 from minions.flow import journal as journal_module
 from minions.flow import rows
 from minions.flow import unit as unit_module
-from minions.flow.channel import Channel, Ticket
+from minions.flow.channel import UNREAD, Channel, Ticket
+from minions.flow.codec import codec_of
 from minions.flow.journal import Journal
 from minions.flow.ledger import Ledger
 from minions.flow.mailbox import Mailbox
 from minions.flow.unit import Unit
-from tests.flow.journal_rig import Bell, Life, Rig, Rows, Time
+from tests.flow.journal_rig import Bell, Life, Parting, Rig, Rows, Time
 
 
 class TestAMessageThatHadBeenSetAside:
@@ -443,6 +444,48 @@ class TestOverflow:
             assert sender.send((a, n), (a, n + 100), (a, n + 200)) is None
             assert a.size <= 3
         assert a.size == len(a.queue)
+
+
+class TestWhatIsFreed:
+    """What an object does as it is freed (`__del__`) is user code, and never runs under the lock."""
+
+    def test_when_the_oldest_is_dropped(self, rig: Rig) -> None:
+        a = rig.channel("a.in", capacity=1, durable=False, overflow="drop_oldest")
+        sender, under_lock = rig.life("s"), list[bool]()
+        for _ in range(4):
+            unit = sender.unit()
+            unit.send((a,), Parting(rig.journal, under_lock), True, None)
+            assert sender.submit(unit) is None
+            del unit
+        assert under_lock == [False] * 3
+
+    def test_when_the_newest_is_dropped(self, rig: Rig) -> None:
+        a = rig.channel("a.in", capacity=1, durable=False, overflow="drop_newest")
+        sender, under_lock = rig.life("s"), list[bool]()
+        for _ in range(4):
+            unit = sender.unit()
+            unit.send((a,), Parting(rig.journal, under_lock), True, None)
+            assert sender.submit(unit) is None
+            del unit
+        assert under_lock == [False] * 3
+
+    @pytest.mark.parametrize("way", ["put down", "the end of the life"])
+    def test_when_what_is_in_hand_is_to_be_read_afresh(self, rig: Rig, way: str) -> None:
+        a, under_lock = rig.channel("a.in"), list[bool]()
+        a.codec = codec_of(list[int])  # of messages that can change
+        sender, reader = rig.life("s"), rig.life("r", a)
+        for _ in range(2):
+            unit = sender.unit()
+            unit.send((a,), Parting(rig.journal, under_lock), True, b"[]")
+            assert sender.submit(unit) is None
+            del unit
+        assert len(reader.taken()) == 2
+        if way == "put down":
+            rig.journal.put_down(reader.mailbox, reader.fence)
+        else:
+            reader.end()
+        assert [entry[2] for entry in a.queue] == [UNREAD, UNREAD]
+        assert under_lock == [False] * 2
 
 
 class TestReading:
