@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from minions import events
 from minions.clock import Clock
 from minions.errors import ConfigurationError, PluginRefused, UsageError
+from minions.model import checks
 from minions.observe.hooks import Hooks
 from minions.observe.plugin import IMPORT, HookCall, Plugin, PluginStatus
 
@@ -65,7 +66,7 @@ class Plugins:
 
     @hook_timeout_s.setter
     def hook_timeout_s(self, seconds: float) -> None:
-        if not 0 < seconds < float("inf"):
+        if list(checks.number("hook_timeout_s", seconds, "", most=sys.float_info.max, above=True)):
             raise ConfigurationError("Plugins", [f"hook_timeout_s = {seconds!r}: must be above 0 (seconds)"])
         with self._lock:
             self._timeout_s = seconds
@@ -99,12 +100,13 @@ class Plugins:
         with self._lock:
             name = plugin if isinstance(plugin, str) else self._registry and self._registry.name_of(plugin)
             found = next((each for each in self._plugins if each.name == name and each.hooks), None)
-            if found is None:
-                names = ", ".join(sorted(each.name for each in self._plugins if each.hooks)) or "none"
-                raise UsageError(
-                    f"{self._system}: there is no plugin {plugin!r} that could be unregistered; there are: {names}"
-                )
-            self._remove_locked(found)
+            names = ", ".join(sorted(each.name for each in self._plugins if each.hooks)) or "none"
+            if found is not None:
+                self._remove_locked(found)
+        if found is None:  # said without the lock, because how a plugin describes itself is its own code
+            raise UsageError(
+                f"{self._system}: there is no plugin {plugin!r} that could be unregistered; there are: {names}"
+            )
 
     def list(self) -> tuple[PluginStatus, ...]:
         """Every plugin that is registered or was found, by name, with what was counted since the system was started.

@@ -19,6 +19,7 @@ from minions.hookspecs import hookimpl
 from minions.observe import hooks, hookspecs, observer
 from minions.observe.drops import Drops
 from minions.observe.plugin import IMPORT, HookCall, Plugin
+from minions.observe.plugins import Plugins
 from minions.observe.registry import hook_of
 from minions.testing import FakeClock
 from tests.observe.conftest import PATIENCE_S, Told, Watched
@@ -209,8 +210,8 @@ def test_an_optional_hook_need_not_exist(watched: Watched) -> None:
     assert watched.plugins.list()[0].hooks == ("gave_up",)
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf")])
-def test_a_timeout_that_cannot_be_is_refused(watched: Watched, seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), "10", None, True])
+def test_a_timeout_that_cannot_be_is_refused(watched: Watched, seconds: Any) -> None:
     with pytest.raises(ConfigurationError, match="must be above 0"):
         watched.plugins.hook_timeout_s = seconds
 
@@ -689,3 +690,24 @@ def test_what_the_logs_raise_is_reported_and_the_next_event_is_told() -> None:
     watched.observer.close(PATIENCE_S)
     assert told.entries == noting.told.entries == [PAUSED, RESUMED]
     assert watched.faults.entries == [error, error]
+
+
+def test_a_plugin_describes_itself_while_nothing_is_locked() -> None:
+    plugins = Plugins("s")
+
+    class Describing:
+        def __repr__(self) -> str:
+            described.append(plugins.list())
+            return "Describing"
+
+    described: list[Any] = []
+
+    def unregister() -> None:
+        with pytest.raises(UsageError, match="there is no plugin Describing that could be"):
+            plugins.unregister(Describing())
+        described.append("refused")
+
+    thread = threading.Thread(target=unregister, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert described == [(), "refused"]
