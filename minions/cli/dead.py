@@ -59,16 +59,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.action in ("retry", "drop"):
         return _act(options)
-    letters = DeadLetters(folder_of(options), {}).listed(None)
-    letters = [letter for letter in letters if options.of in (None, letter.channel, letter.channel.partition(".")[0])]
-    return _list(options, letters) if options.action == "list" else _show(options, letters)
+    there = DeadLetters(folder_of(options), {}).listed(None)
+    letters = [letter for letter in there if options.of in (None, letter.channel, letter.channel.partition(".")[0])]
+    none = _none(options.of, there) if not letters else ""
+    return _list(options, letters, none) if options.action == "list" else _show(options, letters, none)
 
 
-def _list(options: argparse.Namespace, letters: list[DeadLetter]) -> int:
+def _none(of: str | None, there: list[DeadLetter]) -> str:
+    """What to say where there are no letters; with the inboxes that have some, because a name may be misspelled."""
+    if of is None:
+        return "there are no dead letters"
+    inboxes = ", ".join(sorted({letter.channel for letter in there}))
+    return f"there are no dead letters of {of!r}" + (
+        f"; there are of {inboxes}" if there else ", and none of anything else"
+    )
+
+
+def _list(options: argparse.Namespace, letters: list[DeadLetter], none: str) -> int:
     if options.json:
         print_json({"letters": [_as_json(letter) for letter in letters]})
-    elif not letters:
-        print("there are no dead letters")
+    elif none:
+        print(none)
     else:
         columns = ("id", "inbox", "set aside", ">attempts", "error")
         print_table(
@@ -78,9 +89,11 @@ def _list(options: argparse.Namespace, letters: list[DeadLetter]) -> int:
     return 0
 
 
-def _show(options: argparse.Namespace, letters: list[DeadLetter]) -> int:
+def _show(options: argparse.Namespace, letters: list[DeadLetter], none: str) -> int:
     if not options.ids and options.of is None:
         raise MinionsError("say which: the ids of messages, or --of NAME")
+    if none and not options.ids:
+        raise MinionsError(none)
     missing = set(options.ids) - {letter.message_id for letter in letters}
     if missing:
         raise MinionsError(f"no dead letter has the id {', '.join(sorted(missing))}")
@@ -117,6 +130,11 @@ def _act_apart(options: argparse.Namespace, folder: Path, not_running: NotRunnin
     """Takes the state folder for a moment. To send a message again its class is needed, and so the program."""
     if options.app is not None:
         system = load_app(options.app)
+        if system.folder.resolve() != folder.resolve():
+            raise MinionsError(
+                f"{options.app} keeps its state in {system.folder}, not in {folder}, which was asked for: "
+                "name its own folder with --folder, or leave the program out"
+            )
     elif options.action == "drop":
         system = System("dead letters", folder=folder)
     else:

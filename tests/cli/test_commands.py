@@ -319,6 +319,31 @@ def test_dead_letters_of_a_system_that_does_not_run_are_retried_with_its_program
     assert project.minions("dead", "list") == "there are no dead letters\n"
 
 
+def test_a_program_acts_on_the_folder_that_was_asked_for_or_not_at_all(project: Project) -> None:
+    project.start(forever=False).wait(PATIENCE_S)
+    other = project.folder / "copy" / ".minions"
+    other.mkdir(parents=True)
+    for action in ("retry", "drop"):
+        refused = project.minions("dead", action, "--of", "picky", "--folder", "copy", "--app", "app.py", code=1)
+        assert f"app.py keeps its state in {project.folder / '.minions'}, not in copy/.minions" in refused
+    assert len(project.json("dead", "list")["letters"]) == 1
+    assert project.minions("dead", "drop", "--of", "picky", "--folder", ".", "--app", "app.py").startswith("dropped: ")
+
+
+def test_a_name_of_which_there_are_no_dead_letters_is_said_with_those_of_which_there_are(project: Project) -> None:
+    assert project.minions("dead", "list", "--folder", ".", "--of", "pikcy") == (
+        "there are no dead letters of 'pikcy', and none of anything else\n"
+    )
+    project.start(forever=False).wait(PATIENCE_S)
+    assert project.minions("dead", "list", "--of", "pikcy") == (
+        "there are no dead letters of 'pikcy'; there are of picky.orders\n"
+    )
+    assert "there are no dead letters of 'pikcy'; there are of picky.orders" in project.minions(
+        "dead", "show", "--of", "pikcy", code=1
+    )
+    assert project.json("dead", "list", "--of", "pikcy") == {"letters": []}
+
+
 def test_events_are_followed_until_the_system_ends(project: Project) -> None:
     project.start()
     following = subprocess.Popen(
