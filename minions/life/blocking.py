@@ -29,8 +29,8 @@ _BENEATH_HTTP = {*_HTTP_LIBRARIES, "socket", "ssl"}
 _STATEMENT_RUNS = 1  # PQTRANS_ACTIVE of libpq
 
 Waker = Callable[[Any, int, bool], object]
-"""Wakes the threads that are blocked in a resource: the resource, the ident of the thread that has registered it, whether this is
-asked for again. Raises what explains why it could not."""
+"""Wakes the threads that are blocked in a resource: the resource, or what was found of it; the ident of the thread that has
+registered it; whether this is asked for again. Raises what explains why it could not."""
 
 
 class _CannotWake(Exception):
@@ -43,11 +43,14 @@ class _Kind:
 
     Attributes:
         wake: see `Waker`.
-        quick: whether that can neither block nor run code of users, so that it may be done under the lock.
+        quick: whether that can neither block nor run code of users (but for what a subclass of theirs makes of it), so that it
+            may be done under the lock.
+        find: what of the resource is woken, such as its descriptor; done first and without the lock. None: itself.
     """
 
     wake: Waker
     quick: bool = True
+    find: Callable[[Any], Any] | None = None
 
 
 class Blocking:
@@ -117,9 +120,16 @@ class Blocking:
         if not kind.quick:
             kind.wake(registration.resource, registration.ident, again)
             return
+        try:
+            found = registration.resource if kind.find is None else kind.find(registration.resource)
+        except Exception:  # whatever a class of users raises, which is to be told, unless it was left meanwhile
+            with self._lock:
+                if registration not in self._registered:
+                    return
+            raise
         with self._lock:
             if registration in self._registered:
-                kind.wake(registration.resource, registration.ident, again)
+                kind.wake(found, registration.ident, again)
 
 
 class _Registration:
@@ -152,9 +162,13 @@ class _Registration:
 # ------------------------------------------------------------------ how each kind is woken
 
 
-def _shut_descriptor_down(resource: Any, _ident: int, _again: bool) -> None:
+def _descriptor_of(resource: Any) -> int:
+    descriptor: int = resource.fileno()
+    return descriptor
+
+
+def _shut_descriptor_down(descriptor: int, _ident: int, _again: bool) -> None:
     """Not by the method of the socket: that of a TLS socket would forget that what follows must be encrypted."""
-    descriptor = resource.fileno()
     if descriptor < 0:
         raise _CannotWake("it is closed")
     shut_down(descriptor)
@@ -216,7 +230,7 @@ def _cancel_statement(resource: Any, ident: int, again: bool) -> None:
     """
     status = getattr(getattr(resource, "info", None), "transaction_status", _STATEMENT_RUNS)
     if again or status != _STATEMENT_RUNS:
-        _shut_descriptor_down(resource, ident, again)
+        _shut_descriptor_down(_descriptor_of(resource), ident, again)
     else:
         resource.cancel()
 
@@ -251,7 +265,7 @@ def _call(resource: Callable[[], object], _ident: int, _again: bool) -> None:
 
 
 _KINDS = (
-    ("socket", "socket", _Kind(_shut_descriptor_down)),
+    ("socket", "socket", _Kind(_shut_descriptor_down, find=_descriptor_of)),
     ("subprocess", "Popen", _Kind(_end_process)),
     ("sqlite3", "Connection", _Kind(_interrupt_query)),
     ("threading", "Event", _Kind(_set_event, quick=False)),
@@ -272,7 +286,7 @@ def _kind_of(resource: Any, component: str) -> _Kind:
     if found is not None:
         return found
     if _is_open_socket(resource):
-        return _Kind(_shut_descriptor_down)
+        return _Kind(_shut_descriptor_down, find=_descriptor_of)
     if callable(resource) and not isinstance(resource, type):
         return _Kind(_call, quick=False)
     raise UsageError(

@@ -14,8 +14,9 @@ import ctypes
 import re
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
-from types import FrameType, MemberDescriptorType
+from types import FrameType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 __all__ = ["waited_for"]
@@ -85,9 +86,9 @@ def _described(owner: Any, name: str, method: str) -> str:
     if isinstance(owner, threading.Thread):
         return f"the {'start' if method == 'wait' else 'end'} of thread {_attribute(owner, '_name')}"
     text = _kind(owner)
-    items = _attribute(owner, "queue")
-    if items is not None and _attribute(owner, "mutex") is not None:
-        text += f", {len(items)} items of at most {_attribute(owner, 'maxsize') or 'any number'}"
+    items, most = _attribute(owner, "queue"), _attribute(owner, "maxsize")
+    if type(items) in (deque, list) and type(most) is int and _attribute(owner, "mutex") is not None:
+        text += f", {len(items)} items of at most {most or 'any number'}"
     elif _attribute(owner, "_flag") is False:
         text += ", not set"
     return f"{name} ({text})" if name else f"a {text}"
@@ -159,11 +160,16 @@ def _attribute(value: Any, name: str) -> Any:
 
 
 def _own(value: Any) -> dict[str, Any]:
-    try:
-        own = object.__getattribute__(value, "__dict__")
-    except Exception:  # noqa: BLE001 - a class may have made of this what it likes; then there is nothing to be seen
-        return {}
-    return own if type(own) is dict else {}
+    for kind in type(value).__mro__:
+        keeper = kind.__dict__.get("__dict__")
+        if (
+            type(keeper) is GetSetDescriptorType
+        ):  # a class may make of this what it likes; then there is nothing to be seen
+            own = keeper.__get__(value)
+            return own if type(own) is dict else {}
+        if keeper is not None:
+            break  # a class may make of this what it likes; then there is nothing to be seen
+    return {}
 
 
 def _pointer_of(lock: Any) -> int | None:

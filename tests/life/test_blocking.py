@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 
 from minions.errors import UsageError
+from minions.life import blocking as blocking_module
+from minions.life import descriptors
 from minions.life.blocking import Blocking
 from tests.life.conftest import PATIENCE_S
 from tests.life.stuck import Stuck, needs_proc
@@ -475,20 +477,20 @@ def test_what_is_left_while_another_is_woken_is_not_touched_any_more(blocking: B
     assert client.recv(1) == b"x"
 
 
-def test_leaving_waits_for_who_wakes_the_resource(blocking: Blocking) -> None:
+def test_leaving_waits_for_who_wakes_the_resource(blocking: Blocking, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a socket is never shut down that has meanwhile been given to somebody else."""
     reached, go_on, left = threading.Event(), threading.Event(), threading.Event()
+    shut_down = descriptors.shut_down
 
-    class Slow(socket.socket):
-        def fileno(self) -> int:
-            if threading.current_thread().name == "waker":
-                reached.set()
-                assert go_on.wait(PATIENCE_S)
-                assert not left.is_set()
-            return super().fileno()
+    def slow(descriptor: int) -> None:
+        reached.set()
+        assert go_on.wait(PATIENCE_S)
+        assert not left.is_set()
+        shut_down(descriptor)
 
+    monkeypatch.setattr(blocking_module, "shut_down", slow)
     problems: list[str] = []
-    with Slow() as sock:
+    with socket.socket() as sock:
         with blocking.on(sock):
             waker = threading.Thread(target=lambda: problems.extend(blocking.unblock()), name="waker")
             waker.start()
@@ -498,6 +500,48 @@ def test_leaving_waits_for_who_wakes_the_resource(blocking: Blocking) -> None:
         left.set()
         waker.join()
     assert problems == []
+
+
+def test_how_a_class_of_users_tells_its_descriptor_does_not_keep_the_component_from_leaving(
+    blocking: Blocking, keep: ExitStack
+) -> None:
+    """Its `fileno` is code of users, and may wait for what the component's own thread has."""
+    ours, theirs = socket.socketpair()
+    for each in (ours, theirs):
+        keep.enter_context(each)
+    asked, gate = threading.Event(), threading.Event()
+
+    class Channel:
+        registered = False
+
+        def fileno(self) -> int:
+            if self.registered:
+                asked.set()
+                assert gate.wait(PATIENCE_S)
+            return ours.fileno()
+
+    channel = Channel()
+    problems: list[str] = []
+    waking = threading.Thread(target=lambda: problems.extend(blocking.unblock()))
+    left = threading.Event()
+
+    def work() -> None:
+        with blocking.on(channel):
+            channel.registered = True
+            waking.start()
+            assert asked.wait(PATIENCE_S)
+        left.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    has_left = left.wait(PATIENCE_S / 10)
+    gate.set()
+    worker.join(PATIENCE_S)
+    waking.join(PATIENCE_S)
+    assert has_left
+    assert problems == []
+    theirs.sendall(b"still open")  # it had left before: what it has now is not touched
+    assert ours.recv(100) == b"still open"
 
 
 def test_a_callable_that_hangs_does_not_keep_the_component_from_leaving(blocking: Blocking) -> None:

@@ -501,6 +501,58 @@ def test_a_full_queue_a_condition_a_future_and_a_thread_are_named() -> None:
     stuck.result()
 
 
+def test_no_code_of_users_is_run_by_looking() -> None:
+    class Counted:
+        """What a queue of users keeps its items in."""
+
+        def __init__(self) -> None:
+            self.items: list[int] = []
+
+        def __len__(self) -> int:
+            ran.append(threading.current_thread())
+            return len(self.items)
+
+        def __format__(self, specification: str) -> str:
+            ran.append(threading.current_thread())
+            return "counted"
+
+    class Own(queue.Queue[int]):
+        def _init(self, maxsize: int) -> None:
+            self.queue = Counted()
+            self.maxsize = Counted()  # type: ignore[assignment]
+
+        def _get(self) -> int:
+            items: Any = self.queue
+            number: int = items.items.pop()
+            return number
+
+        def _put(self, item: int) -> None:
+            items: Any = self.queue
+            items.items.append(item)
+
+    class Hidden:
+        @property
+        def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+            ran.append(threading.current_thread())
+            return {}
+
+    ran: list[threading.Thread] = []
+    own, hidden = Own(), Hidden()
+
+    def wait_with_both() -> int:
+        assert hidden is not None
+        return own.get()
+
+    stuck = Stuck(wait_with_both)
+    resource = stuck.see("futex").resource
+    with own.mutex:  # as `put` would do it, which asks how many there are
+        own._put(7)
+        own.not_empty.notify()
+    assert stuck.result() == 7
+    assert "own (" in resource
+    assert threading.current_thread() not in ran
+
+
 def test_a_thread_that_waits_for_the_mutex_of_a_queue_is_not_said_to_wait_for_items() -> None:
     items: queue.Queue[int] = queue.Queue()
     with items.mutex:
