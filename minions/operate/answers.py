@@ -312,6 +312,7 @@ class Answers:
         letters = self._runtime.dead_letters
         act = letters.retry if request.do == "dead-retry" else letters.drop
         future: Future[Result] = Future()
+        future.set_running_or_notify_cancel()
         self._at_dead_letters = threading.Thread(
             target=lambda: _settle(future, lambda: _letters(act(ids, of))),
             name=f"{self._runtime.name}/dead-letters",
@@ -410,6 +411,7 @@ def _settle(future: Future[T], make: Callable[[], T]) -> None:
 def _then(future: Future[None], make: Callable[[], Result]) -> Future[Result]:
     """What is to be told once something has come about."""
     answer: Future[Result] = Future()
+    answer.set_running_or_notify_cancel()  # it comes about whether anybody is told or not
 
     def done(future: Future[None]) -> None:
         error = future.exception()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import select
 import selectors
 import socket
 import threading
@@ -71,6 +72,8 @@ class _Client:
         is_last: it is closed when the answer is sent.
         moved_s: when anything has moved last.
         events: what it is registered for.
+        answer: of that request, where it comes later. Written by the answering thread.
+        is_closed: written by the thread that moves bytes; the other one may learn of it late.
     """
 
     socket: socket.socket
@@ -81,7 +84,15 @@ class _Client:
     has_ended: bool = False
     is_last: bool = False
     events: int = selectors.EVENT_READ
+    answer: Future[Result] | None = None
     is_closed: bool = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the other end is closed; not where it has only said that nothing more comes from it."""
+        poll = select.poll()
+        poll.register(self.socket, 0)
+        return any(found & select.POLLHUP for _, found in poll.poll(0))
 
     @property
     def is_done(self) -> bool:
@@ -218,10 +229,16 @@ class Control:
         self._wake()
 
     def _line_for(self, client: _Client, request: Request, future: Future[Result] | None) -> bytes | None:
-        """The answer to a request; None where it comes later."""
+        """The answer to a request; None where it comes later, or nobody is there to be told."""
+        if client.is_closed:
+            return None
         try:
+            client.answer = None
             found = self._answer(request) if future is None else future.result()
             if isinstance(found, Future):
+                client.answer = found
+                if client.is_closed:  # just now, and whoever did that saw no answer yet
+                    found.cancel()
                 found.add_done_callback(lambda done: self._requests.put((client, request, done)))
                 return None
             return answer_line(request.number, found)
@@ -323,7 +340,15 @@ class Control:
         self._selector_of().register(connection, selectors.EVENT_READ, client)
 
     def _make_room(self) -> bool:
-        """Closes the client that has been idle for longest; False where all are being answered."""
+        """Closes those that have gone away, or the one that has been idle for longest; False where all are being answered.
+
+        From who is being answered nothing is read, so that nobody has noticed yet that it has gone.
+        """
+        gone = [client for client in self._clients if client.is_gone]
+        for client in gone:
+            self._drop(client)
+        if gone:
+            return True
         idle = [client for client in self._clients if not client.asks]
         if idle:
             self._drop(min(idle, key=lambda client: client.moved_s))
@@ -404,6 +429,8 @@ class Control:
         client.is_closed = True
         client.unsent = _NOTHING
         self._clients.discard(client)
+        if (answer := client.answer) is not None:
+            answer.cancel()  # where it can be: nobody is to be told any more
         if client.events and self._selector is not None:
             with suppress(KeyError, ValueError, OSError):
                 self._selector.unregister(client.socket)

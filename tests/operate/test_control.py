@@ -262,6 +262,24 @@ def test_where_all_are_being_answered_one_more_is_told_so(opened: Open) -> None:
         assert one.answer()["result"] == {}
 
 
+def test_who_has_gone_away_without_waiting_for_the_answer_takes_nobodys_place(opened: Open) -> None:
+    path, answering, control = opened(clients=2)
+    for number in range(6):
+        with Raw(path) as client:
+            client.ask("later", number)
+            assert answering.reached.acquire(timeout=PATIENCE_S)
+    with Raw(path) as stays, Raw(path) as other:
+        stays.ask("gate")
+        stays.socket.shutdown(socket.SHUT_WR)  # nothing more will come from it, and it waits for the answer
+        assert answering.reached.acquire(timeout=PATIENCE_S)
+        other.ask("ping", 7)
+        answering.gate.set()
+        assert other.answer()["id"] == 7
+        assert stays.answer()["result"] == {"do": "gate"}
+    assert answering.future.cancelled(), "nobody is to be told"
+    assert len(control._clients) <= 2
+
+
 def test_another_user_is_not_answered(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     path, answering, _ = opened()
     monkeypatch.setattr(control_module, "peer_uid", lambda connection: os.geteuid() + 1)
