@@ -87,6 +87,12 @@ class _Client:
     answer: Future[Result] | None = None
     is_closed: bool = False
 
+    def wait_for(self, answer: Future[Result]) -> None:
+        """On the answering thread: says that the answer comes later."""
+        self.answer = answer
+        if self.is_closed:  # just now, and whoever has closed it saw no answer yet
+            answer.cancel()
+
     @property
     def is_gone(self) -> bool:
         """Whether the other end is closed; not where it has only said that nothing more comes from it."""
@@ -236,9 +242,7 @@ class Control:
             client.answer = None
             found = self._answer(request) if future is None else future.result()
             if isinstance(found, Future):
-                client.answer = found
-                if client.is_closed:  # just now, and whoever did that saw no answer yet
-                    found.cancel()
+                client.wait_for(found)
                 found.add_done_callback(lambda done: self._requests.put((client, request, done)))
                 return None
             return answer_line(request.number, found)
