@@ -33,9 +33,9 @@ def restore(recovered: Recovered, plan: Plan, journal: Journal, disk: TableReade
         CannotDecode: something is not what the classes say; nothing on disk was changed.
         StoreTooNew: a state is of a later version.
     """
-    problems = [*_bad_states(recovered, plan), *_strange_tables(plan, disk)]
+    problems = [*_bad_states(recovered, plan), *_strange_tables(plan, disk), *_bad_messages(recovered, plan)]
     if problems:
-        raise CannotDecode(f"{folder} holds state that cannot be loaded, and was left as it is: {'; '.join(problems)}")
+        raise CannotDecode(f"{folder} holds what cannot be loaded, and was left as it is: {'; '.join(problems)}")
     journal.states = recovered.states
     journal.ticks = dict(recovered.ticks)
     strangers = []
@@ -45,13 +45,6 @@ def restore(recovered: Recovered, plan: Plan, journal: Journal, disk: TableReade
             if left.waiting:
                 strangers.append(name)
             continue
-        other = left.types - {channel.codec.name}
-        if other:
-            raise CannotDecode(
-                f"{folder}: {len(left.waiting)} messages of type {', '.join(sorted(other))} wait for inbox "
-                f"{name}, which now carries {channel.codec.name}: let the version that sent them run until they are handled, "
-                "or give the class its former name"
-            )
         try:
             channel.restore(left.next_sequence, left.ack_set(), left.waiting, left.eras, left.ids)
         except MessageRefused as error:
@@ -60,6 +53,19 @@ def restore(recovered: Recovered, plan: Plan, journal: Journal, disk: TableReade
                 "partition_by take it as before"
             ) from error
     return tuple(strangers)
+
+
+def _bad_messages(recovered: Recovered, plan: Plan) -> Iterator[str]:
+    for name, left in recovered.channels.items():
+        channel = plan.channels.get(name)
+        if channel is None or channel.codec is None:
+            continue
+        if other := left.types - {channel.codec.name}:
+            yield (
+                f"{len(left.waiting)} messages of type {', '.join(sorted(other))} wait for inbox {name}, which now carries "
+                f"{channel.codec.name}: let the version that sent them run until they are handled, or give the class its "
+                "former name"
+            )
 
 
 def _bad_states(recovered: Recovered, plan: Plan) -> Iterator[str]:

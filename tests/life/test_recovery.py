@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
-from minions import Component, Inbox, Outbox, Retry, State, System, events
+from minions import CannotDecode, Component, Inbox, Outbox, Retry, State, System, events
 from tests.life.conftest import Gate, Log, Number, Start, dead_letters
 
 REFUSED: set[int] = set()
@@ -222,3 +223,69 @@ def test_an_id_never_names_another_message_and_one_that_waits_keeps_its_id_when_
         assert before.endswith("-1"), "the number is given out again"
         assert first.endswith("-1"), "the number is given out again"
         assert first != before
+
+
+@attrs.frozen
+class Parcel2:
+    """Of another class than what waits."""
+
+    value: int
+
+
+def test_everything_that_is_kept_and_not_what_the_classes_say_is_told_at_once_and_left_as_it_is(
+    new_system: Callable[[], System], start: Start
+) -> None:
+    class Counting(Component):
+        left, right = Outbox(Number), Outbox(Number)
+        count = State(int)
+
+        def run(self) -> None:
+            with self.unit():
+                if not self.count:
+                    self.left.send(Number(1))
+                    self.right.send(Number(2))
+                    self.count += 1
+
+    def sink(kind: Any, handled: Log) -> Any:
+        class Sink(Component):
+            left, right = Inbox(kind), Inbox(kind)
+
+            @left.handler
+            def take_left(self, message: Any) -> None:
+                handled.add(message.value)
+
+            @right.handler
+            def take_right(self, message: Any) -> None:
+                handled.add(message.value)
+
+        return Sink()
+
+    def built(kind: Any, handled: Log, source: Any) -> System:
+        system = new_system()
+        counting, taking = system.add(source, name="counting"), system.add(sink(kind, handled), name="sink")
+        system.connect(counting.left, taking.left)
+        system.connect(counting.right, taking.right)
+        return system
+
+    handled = Log()
+    first = built(Number, handled, Counting())
+    run = start(first)
+    first.pause("sink")
+    run.up()
+    run.stop()
+
+    class Other(Component):
+        left, right = Outbox(Parcel2), Outbox(Parcel2)
+        count = State(str)
+
+        def run(self) -> None: ...
+
+    with pytest.raises(CannotDecode) as refused:
+        start(built(Parcel2, handled, Other()))
+    said = str(refused.value)
+    assert "state counting.count: " in said
+    for inbox in ("sink.left", "sink.right"):
+        assert f"1 messages of type Number wait for inbox {inbox}, which now carries Parcel2: " in said
+
+    start(built(Number, handled, Counting()), forever=False).ended()
+    assert sorted(handled.entries) == [1, 2]
