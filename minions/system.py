@@ -254,6 +254,7 @@ class System:
             TopologyError: see `check`.
             CannotDecode: what is kept is not what the classes say; nothing was changed.
             UsageError: that is no switch interval; nothing was started.
+            RuntimeError: the machine gives no further thread; it may be run later.
             SystemExit: the state folder cannot be used (the cause is a `StoreError`; nothing in it was changed), a component
                 failed too often, or something could not be kept: one sentence, exit code 1. Where threads are left that
                 cannot be ended, the process ends at once with exit code 70.
@@ -300,6 +301,7 @@ class System:
             TopologyError: see `check`.
             UsageError: that is no switch interval; nothing was started.
             StoreError: the state folder cannot be used; nothing in it was changed.
+            RuntimeError: the machine gives no further thread; it may be started later.
             SystemFailed: at the end of the block: something failed, or threads are left that cannot be ended.
         """
         with switch_interval(self.name, switch_interval_s):

@@ -185,29 +185,46 @@ class Runtime:
         Raises:
             StoreError: the state folder cannot be used; nothing in it was changed.
             CannotDecode: something in it is not what the classes say; nothing in it was changed.
+            RuntimeError: the machine gives no further thread; what was opened is closed.
         """
         self._when_ended = when_ended
-        self._observer.start()
         try:
+            self._observer.start()
             if self.plan.durable:
                 self._open()
-        except BaseException as error:  # whatever it is, Ctrl-C too: who waits for a start is told
-            self._observer.close(_LAST_WORDS_TIMEOUT_S)
+            self.journal.on_idle = lambda: self.post(commands.Idle())
+            self.on_open()
+            if self._options.watchdog.enabled:
+                self._patrol.start()
+            self._supervisor.start()
+        except (
+            BaseException
+        ) as error:  # whatever it is, Ctrl-C too: the folder is free, and who waits for a start is told
+            self._let_go()
             self._refuse(error)
             raise
-        self.journal.on_idle = lambda: self.post(commands.Idle())
-        self.on_open()
         self._started = True
-        self._supervisor.start()
-        if self._options.watchdog.enabled:
-            self._patrol.start()
         self.post(commands.Begin())
+
+    def _let_go(self) -> None:
+        """Closes what was opened for a start that has come to nothing."""
+        self._patrol.close(_LAST_WORDS_TIMEOUT_S)
+        if self._board is not None:
+            self._board.close()
+        self.disk.close()
+        self.on_closing()
+        if self._writer is not None:
+            self._writer.close(_LEAST_TIME_FOR_LAST_COMMIT_S)
+        self._observer.close(_LAST_WORDS_TIMEOUT_S)
 
     def start_apart(self, when_ended: Callable[[], None]) -> None:
         """Starts on a thread of its own, because opening a large store takes time; returns at once.
 
         Args:
             when_ended: called once when all is over, also when it could not be started: then `refusal` says why.
+
+        Raises:
+            RuntimeError: the machine gives no further thread.
         """
 
         def begin() -> None:
@@ -217,7 +234,11 @@ class Runtime:
                 self._refuse(error)
                 when_ended()
 
-        threading.Thread(target=begin, name=f"{self.name}/opening", daemon=True).start()
+        try:
+            threading.Thread(target=begin, name=f"{self.name}/opening", daemon=True).start()
+        except RuntimeError as error:
+            self._refuse(error)
+            raise
 
     def post(self, command: commands.Command) -> None:
         """Hands a command to the supervisor. Safe to call from any thread."""

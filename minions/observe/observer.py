@@ -73,7 +73,12 @@ class Observer:
         self._parkable.unpark()
 
     def close(self, timeout_s: float) -> bool:
-        """Ends the thread once everything was told; False when that did not happen in time. Blocks."""
+        """Ends the thread once everything was told; False when that did not happen in time. Blocks.
+
+        It may be called before `start`: then there is nothing to tell.
+        """
+        if self._thread.ident is None:
+            return True
         self._close_timeout_s = timeout_s
         self._closing = True
         self._parkable.unpark()
