@@ -52,7 +52,14 @@ class Journal:
             `announce_idle` is set.
     """
 
-    def __init__(self, clock: Clock, *, durable: bool) -> None:
+    def __init__(self, clock: Clock, *, durable: bool, get_ident: Callable[[], int] = threading.get_ident) -> None:
+        """Nothing is sent, and no life has begun.
+
+        Args:
+            clock: the source of time.
+            durable: whether anything is written at all.
+            get_ident: the number of the calling thread.
+        """
         self.lock = threading.Lock()
         self.turnstile = Turnstile(self.lock)
         self.durable = durable
@@ -63,6 +70,7 @@ class Journal:
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
         self.calls = CallBroker(self.lock, self.turnstile, clock)
+        self._get_ident = get_ident
         self._lanes: dict[Fence, list[tuple[Channel, Lane]]] = {}
         self._epoch = Epoch(1)
         self._sealed: Sealed | None = None  # what is being written
@@ -472,7 +480,7 @@ class Journal:
     # ------------------------------------------------------------------ lives
     def begin_life(self, mailbox: Mailbox, fence: Fence) -> None:
         """Says that a life begins, on the thread that will be its own until `forget_thread`; it reads nothing yet."""
-        self.threads[threading.get_ident()] = fence
+        self.threads[self._get_ident()] = fence
         with self.turnstile, self.lock:
             fence.parkers.append(mailbox.parker)
             if fence.mode is not Mode.CUT:
@@ -480,7 +488,7 @@ class Journal:
 
     def forget_thread(self) -> None:
         """Says that this thread is no life's own any more."""
-        self.threads.pop(threading.get_ident(), None)
+        self.threads.pop(self._get_ident(), None)
 
     def attach(self, mailbox: Mailbox, fence: Fence) -> None:
         """Makes a mailbox a reader of its channels, until `end_life`; what failed there before is tried again."""

@@ -5,7 +5,6 @@ No lock of its own; it meets the rest of the system in the journal.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,11 @@ from minions.errors import CommitFailed, StoreError, StoreUnusable
 from minions.flow.epoch import Sealed
 from minions.flow.journal import Journal
 from minions.flow.ledger import Ledger, Recovered
-from minions.flow.parker import Parker
+from minions.flow.os_threads import OS_THREADS
+from minions.flow.storage import OpenStore
 from minions.flow.store import Store
 from minions.model.policy import Backoff
+from minions.threads import Threads
 
 __all__ = ["Writer"]
 
@@ -47,6 +48,8 @@ class Writer:
         give_up_s: float,
         on_trouble: Callable[[int, StoreError, bool], None],
         on_resumed: Callable[[int], None] = lambda failures: None,
+        threads: Threads = OS_THREADS,
+        open_store: Callable[[], OpenStore] | None = None,
     ) -> None:
         """Makes the writer; `open` starts its thread.
 
@@ -60,6 +63,8 @@ class Writer:
             on_trouble: told of each failed attempt, on the writer's thread: how many in a row, the error, whether it was
                 the last one.
             on_resumed: told, likewise, when a commit is made that had failed: how many times.
+            threads: where its thread comes from.
+            open_store: opens the store, on the writer's thread; by default the one in the folder.
         """
         self._folder = folder
         self._ledger = Ledger(type_names, run_id)
@@ -68,14 +73,15 @@ class Writer:
         self._give_up_s = give_up_s
         self._on_trouble = on_trouble
         self._on_resumed = on_resumed
-        self._parker = Parker()
+        self._open_store = open_store or self._open_folder
+        self._parker = threads.parker()
         self._journal: Journal | None = None
-        self._opened = threading.Event()
-        self._go = threading.Event()
+        self._opened = threads.signal()
+        self._go = threads.signal()
         self._recovered: Recovered | None = None
         self._refusal: BaseException | None = None
         self._given_up = False  # set by close(), read by the thread: nobody waits for a commit that fails now
-        self._thread = threading.Thread(target=self._live, name="minions-writer", daemon=True)
+        self._thread = threads.thread(self._live, "minions-writer")
         self.commits = 0
         self.units = 0
         self.commits_lost = 0
@@ -126,7 +132,7 @@ class Writer:
     # ------------------------------------------------------------------ the writer's thread
     def _live(self) -> None:
         try:
-            store = Store.open(self._folder, synchronous=self._synchronous)
+            store = self._open_store()
         except BaseException as error:  # noqa: BLE001 - reported: open() raises it in the thread that waits there
             self._refusal = error
             self._opened.set()
@@ -136,7 +142,10 @@ class Writer:
         finally:
             store.close()
 
-    def _serve(self, store: Store) -> None:
+    def _open_folder(self) -> OpenStore:
+        return Store.open(self._folder, synchronous=self._synchronous)
+
+    def _serve(self, store: OpenStore) -> None:
         try:
             self.commits_lost, self.perhaps_lost = store.commits_lost, store.perhaps_lost
             self._recovered = self._ledger.recover(store)
@@ -167,7 +176,7 @@ class Writer:
             self._on_trouble(1, self.failure, True)
             journal.fail(self.failure)
 
-    def _write(self, store: Store, journal: Journal, sealed: Sealed) -> None:
+    def _write(self, store: OpenStore, journal: Journal, sealed: Sealed) -> None:
         """Writes one epoch, however often it takes."""
         change = self._ledger.change(sealed)
         give_up_s = self._clock.monotonic() + self._give_up_s

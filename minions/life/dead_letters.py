@@ -18,11 +18,13 @@ from minions.errors import CannotDecode, NoSuchDeadLetter, UsageError
 from minions.flow import rows
 from minions.flow.channel import UNREAD, Channel
 from minions.flow.journal import Journal
+from minions.flow.os_threads import OS_THREADS
 from minions.flow.rows import DeadLetter
 from minions.flow.store import has_store, read_rows
 from minions.flow.unit import Unit
 from minions.flow.writer import Writer
 from minions.life.housekeeping import Housekeeping
+from minions.threads import Threads
 
 __all__ = ["DeadLetters", "opened_apart"]
 
@@ -41,6 +43,8 @@ class DeadLetters:
         clock: Clock | None = None,
         *,
         inboxes: Collection[str] = (),
+        threads: Threads = OS_THREADS,
+        read: Callable[[str], Sequence[tuple[str, bytes]]] | None = None,
     ) -> None:
         """Args:
         folder: the state folder.
@@ -48,12 +52,17 @@ class DeadLetters:
         journal: through which to act; without it there is only something to see.
         clock: for waiting.
         inboxes: the names of further inboxes of the system.
+        threads: those of the system.
+        read: reads the rows with a prefix; by default those on disk in the folder.
         """
         self._folder = folder
         self._channels = channels
         self._inboxes = {*channels, *inboxes}
         self._journal = journal
-        self._housekeeping = None if journal is None or clock is None else Housekeeping(journal, clock, "dead letters")
+        self._read = read or self._read_folder
+        self._housekeeping = (
+            None if journal is None or clock is None else Housekeeping(journal, clock, "dead letters", threads)
+        )
         self._acting = threading.Lock()
 
     def listed(self, of: str | None = None) -> list[DeadLetter]:
@@ -103,11 +112,12 @@ class DeadLetters:
     def _found(self) -> dict[str, DeadLetter]:
         """The letters by their keys: those on disk, and what whole units have changed since."""
         unsaved = self._journal.unsaved_beginning(rows.DEAD) if self._journal is not None else {}  # before the disk
-        found: dict[str, bytes | None] = {}
-        if has_store(self._folder):
-            found |= read_rows(self._folder, rows.DEAD)
+        found: dict[str, bytes | None] = dict(self._read(rows.DEAD))
         found |= unsaved
         return {key: DeadLetter.of(key, body) for key, body in sorted(found.items()) if body is not None}
+
+    def _read_folder(self, prefix: str) -> Sequence[tuple[str, bytes]]:
+        return read_rows(self._folder, prefix) if has_store(self._folder) else ()
 
     def _act(
         self,

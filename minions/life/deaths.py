@@ -16,8 +16,10 @@ from minions.flow import rows
 from minions.flow.board import Held, Left
 from minions.flow.channel import Channel
 from minions.flow.journal import Journal
+from minions.flow.os_threads import OS_THREADS
 from minions.flow.unit import Unit
 from minions.life.housekeeping import Housekeeping
+from minions.threads import Threads
 
 __all__ = ["Deaths", "answer"]
 
@@ -78,7 +80,13 @@ class Deaths:
             self.early[held.channel] = left.early.get(held.channel, 0) + 1
 
 
-def answer(deaths: Deaths, channels: Mapping[str, Channel], journal: Journal, clock: Clock) -> list[events.Event]:
+def answer(
+    deaths: Deaths,
+    channels: Mapping[str, Channel],
+    journal: Journal,
+    clock: Clock,
+    threads: Threads = OS_THREADS,
+) -> list[events.Event]:
     """Sets aside what too many processes have died of, and returns what is to be told. Blocks until that is on disk.
 
     A message that was not on disk cannot be set aside. Where one was in work when the process died, its inbox is read with
@@ -88,7 +96,7 @@ def answer(deaths: Deaths, channels: Mapping[str, Channel], journal: Journal, cl
         StoreError: it cannot be written.
     """
     told: list[events.Event] = []
-    housekeeping = Housekeeping(journal, clock, "start")
+    housekeeping = Housekeeping(journal, clock, "start", threads)
     for name, early in deaths.early.items():
         if name in channels:
             channels[name].careful_until = channels[name].next_sequence + _CAREFUL_MESSAGES * 10 ** (early - 1)

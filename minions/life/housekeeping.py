@@ -8,8 +8,9 @@ from minions.clock import Clock
 from minions.fence import Fence
 from minions.flow.channel import Ticket
 from minions.flow.journal import Journal
-from minions.flow.parker import Parker
+from minions.flow.os_threads import OS_THREADS
 from minions.flow.unit import Unit
+from minions.threads import Threads
 
 __all__ = ["Housekeeping"]
 
@@ -17,16 +18,17 @@ __all__ = ["Housekeeping"]
 class Housekeeping:
     """Makes such units whole, on the thread that calls it; for one thread at a time."""
 
-    def __init__(self, journal: Journal, clock: Clock, name: str) -> None:
+    def __init__(self, journal: Journal, clock: Clock, name: str, threads: Threads = OS_THREADS) -> None:
         """Args:
         journal: of the system.
         clock: for waiting.
         name: what to call it where an error names a component.
+            threads: that of the caller is one of them.
         """
         self._journal = journal
         self._clock = clock
         self._fence = Fence(name, 0)
-        self._parker = Parker()
+        self._parker = threads.parker()
 
     def unit(self) -> Unit:
         return Unit(self._fence.component)

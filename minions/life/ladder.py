@@ -6,15 +6,17 @@ Python by an exception, where the component allows that. What then still hangs i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from functools import partial
 
 from minions import events
 from minions.errors import Interrupted
+from minions.flow.os_threads import OS_THREADS
 from minions.life.life import Life
 from minions.life.sheltered import ShelteredLife
 from minions.life.traces import describe, trace_of
 from minions.model.component import Component
+from minions.threads import Threads
 
 __all__ = ["Ladder"]
 
@@ -25,13 +27,15 @@ _MOST_LOOKS = 1_000
 class Ladder:
     """Breaks off what the threads of a system are at. Its methods return at once; any thread may call them. No lock."""
 
-    def __init__(self, system: str, tell: Callable[[events.Event], None]) -> None:
+    def __init__(self, system: str, tell: Callable[[events.Event], None], threads: Threads = OS_THREADS) -> None:
         """Args:
         system: its name, for the names of threads.
         tell: told of what could not be done; called on the threads that do it.
+        threads: where these come from.
         """
         self._system = system
         self._tell = tell
+        self._threads = threads
 
     def interrupt(self, life: Life) -> None:
         """Wakes what it has registered, and calls `on_interrupt`."""
@@ -42,8 +46,7 @@ class Ladder:
         self._apart(life, self._throw)
 
     def _apart(self, life: Life, step: Callable[[Life], None]) -> None:
-        name = f"{self._system}/interrupt {life.name}"
-        helper = threading.Thread(target=step, args=(life,), name=name, daemon=True)
+        helper = self._threads.thread(partial(step, life), f"{self._system}/interrupt {life.name}")
         try:
             helper.start()
         except RuntimeError as error:  # the machine gives no further thread

@@ -7,11 +7,9 @@ then `work`, then `end`, on one thread, which becomes the component's. What user
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
-from threading import local
 from types import MappingProxyType
 from typing import Any
 
@@ -37,8 +35,8 @@ from minions.flow.channel import Channel, Entry
 from minions.flow.codec import codec_of
 from minions.flow.journal import Journal
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
-from minions.flow.parker import Parker
-from minions.flow.table_reader import TableReader
+from minions.flow.os_threads import OS_THREADS
+from minions.flow.storage import RowReader
 from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
@@ -55,6 +53,7 @@ from minions.model.ports import Outbox, State, Table
 from minions.model.rates import Rate, unlimited
 from minions.model.wrapped import called_on
 from minions.observe.field_logger import FieldLogger
+from minions.threads import Threads
 
 __all__ = ["Life"]
 
@@ -101,11 +100,14 @@ class Life:
         parker: Parkable,
         log: logging.Logger,
         on_set_aside: Callable[[rows.DeadLetter, bool], None],
-        disk: TableReader,
+        disk: RowReader,
         marks: Marks | None = None,
+        threads: Threads = OS_THREADS,
     ) -> None:
         self.name = fence.component
         self.fence = fence
+        self._threads = threads
+        self._get_ident = threads.get_ident
         self.parker = parker
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name), plan.calls)
         self._most = MOST_AT_ONCE  # messages to take at once: fewer while calls come in between
@@ -113,7 +115,7 @@ class Life:
             () if plan.calls is None else plan.calls.waiting
         )  # read without the lock
         self._sets_timeouts = False  # whether call_timeout was ever entered; set by any thread, and never reset
-        self._timeouts = local()  # `seconds`: what the innermost call_timeout of a thread says
+        self._timeouts = threads.local()  # `seconds`: what the innermost call_timeout of a thread says
         self.current: Entry | None = None
         self.has_begun = False
         self.has_worked = False
@@ -164,7 +166,7 @@ class Life:
     # ------------------------------------------------------------------ the life, as it is driven
     def begin(self) -> None:
         """Makes the instance, restores its state, and runs `on_start` as one unit of work."""
-        self.ident, self.native_id = threading.get_ident(), threading.get_native_id()
+        self.ident, self.native_id = self._get_ident(), self._threads.get_native_id()
         self._journal.begin_life(self.mailbox, self.fence)
         declaration = self._plan.node.declaration
         self.instance = copy_of(self._plan.node.blueprint, self, self._plan.configured)
@@ -621,8 +623,8 @@ class Life:
             timeout_s = getattr(self._timeouts, "seconds", timeout_s)
         clock = self._clock
         deadline_s = None if timeout_s is None else clock.monotonic() + timeout_s
-        if threading.get_ident() != self.ident:
-            waiter = self._journal.threads.get(threading.get_ident())  # another life's, where a future calls back
+        if self._get_ident() != self.ident:
+            waiter = self._journal.threads.get(self._get_ident())  # another life's, where a future calls back
             with self._parker_of_this_thread() as parker:
                 call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, waiter, parker)
                 self._journal.calls.place(call)
@@ -1057,7 +1059,7 @@ class Life:
 
     # ------------------------------------------------------------------ threads
     def _is_own_thread(self) -> bool:
-        return threading.get_ident() == self.ident
+        return self._get_ident() == self.ident
 
     def _own_thread_only(self, method: str) -> None:
         if not self._is_own_thread():
@@ -1070,7 +1072,7 @@ class Life:
         if self._is_own_thread():
             yield self.parker
             return
-        parker = Parker()
+        parker = self._threads.parker()
         self._journal.join(self.fence, parker)
         try:
             yield parker

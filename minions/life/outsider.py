@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -11,8 +10,9 @@ from minions.clock import Clock
 from minions.errors import UsageError
 from minions.flow.calls import Call, CallQueue
 from minions.flow.journal import Journal
-from minions.flow.parker import Parker
+from minions.flow.os_threads import OS_THREADS
 from minions.life.calling import wait_for_answer
+from minions.threads import Threads
 
 __all__ = ["Outsider"]
 
@@ -24,11 +24,12 @@ class Outsider:
         name: for people.
     """
 
-    def __init__(self, name: str, journal: Journal, clock: Clock) -> None:
+    def __init__(self, name: str, journal: Journal, clock: Clock, threads: Threads = OS_THREADS) -> None:
         self.name = name
         self._journal = journal
         self._clock = clock
-        self._own = threading.local()  # `parker`: where a thread sleeps
+        self._threads = threads
+        self._own = threads.local()  # `parker`: where a thread sleeps
 
     def call(
         self,
@@ -39,7 +40,7 @@ class Outsider:
         timeout_s: float | None,
     ) -> Any:
         """Calls a method and blocks until it is answered."""
-        own = self._journal.threads.get(threading.get_ident())
+        own = self._journal.threads.get(self._threads.get_ident())
         if own is not None:
             raise UsageError(
                 f"{own.component}: System.call() is for threads outside of the components: declare `... = Uses(...)` in "
@@ -48,7 +49,7 @@ class Outsider:
         try:
             parker = self._own.parker
         except AttributeError:
-            parker = self._own.parker = Parker()
+            parker = self._own.parker = self._threads.parker()
         deadline_s = None if timeout_s is None else self._clock.monotonic() + timeout_s
         call = Call(queue, method, arguments, keywords, self.name, None, None, parker)
         self._journal.calls.place(call)

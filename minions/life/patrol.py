@@ -12,6 +12,7 @@ from pathlib import Path
 
 from minions import events
 from minions.clock import Clock
+from minions.flow.os_threads import OS_THREADS
 from minions.life import commands, vigil
 from minions.life.evidence import evidence_of
 from minions.life.life import Life
@@ -19,6 +20,7 @@ from minions.life.machine import Machine
 from minions.life.vigil import Finding, InboxCounts, Pulse
 from minions.life.watchdog import Seen, WatchdogThread
 from minions.model.limits import Watchdog
+from minions.threads import Threads
 
 __all__ = ["Patrol"]
 
@@ -45,6 +47,7 @@ class Patrol:
         inboxes: Callable[[], Mapping[str, InboxCounts]],
         post: Callable[[commands.Command], None],
         on_fault: Callable[[BaseException], None],
+        threads: Threads = OS_THREADS,
     ) -> None:
         """Makes it; `start` starts the watchdog's thread.
 
@@ -58,6 +61,7 @@ class Patrol:
             inboxes: the counters of each inbox.
             post: takes commands for the supervisor.
             on_fault: takes errors of the watchdog itself.
+            threads: where its thread comes from.
         """
         self.failures: Counter[str] = Counter()
         self._sources = sources
@@ -73,6 +77,7 @@ class Patrol:
             act=self._act,
             on_fault=on_fault,
             name=f"{system}/watchdog",
+            threads=threads,
         )
 
     def start(self) -> None:

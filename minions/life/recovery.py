@@ -8,7 +8,7 @@ from pathlib import Path
 from minions.errors import CannotDecode, MessageRefused
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
-from minions.flow.table_reader import TableReader
+from minions.flow.storage import RowReader
 from minions.life.plan import NodePlan, Plan
 from minions.life.tables import tables_on_disk
 from minions.model.partition import node_of
@@ -16,7 +16,7 @@ from minions.model.partition import node_of
 __all__ = ["restore"]
 
 
-def restore(recovered: Recovered, plan: Plan, journal: Journal, disk: TableReader, folder: Path) -> tuple[str, ...]:
+def restore(recovered: Recovered, plan: Plan, journal: Journal, disk: RowReader, folder: Path) -> tuple[str, ...]:
     """Puts back what an earlier run left.
 
     Args:
@@ -84,7 +84,7 @@ def _bad_states(recovered: Recovered, plan: Plan) -> Iterator[str]:
                     yield f"state {home}.{name}: {error}"
 
 
-def _strange_tables(plan: Plan, disk: TableReader) -> Iterator[str]:
+def _strange_tables(plan: Plan, disk: RowReader) -> Iterator[str]:
     """What keeps entries of tables from being found; one word for each table, which may have a home for each partition."""
     if not any(node.table_codecs for node in plan.nodes.values()):
         return

@@ -27,9 +27,9 @@ from minions.flow import rows
 from minions.flow.board import Board
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
-from minions.flow.parker import Parker
+from minions.flow.os_threads import OS_THREADS
 from minions.flow.statistics import Statistics
-from minions.flow.table_reader import TableReader
+from minions.flow.storage import FolderStorage, Storage
 from minions.flow.writer import Writer
 from minions.life import commands, deaths
 from minions.life.actions import (
@@ -62,9 +62,10 @@ from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of
 from minions.life.watchdog import Seen
 from minions.model.limits import Watchdog
-from minions.model.topology import Topology
+from minions.model.topology import Node, Topology
 from minions.observe.hooks import Hooks
 from minions.observe.observer import Observer
+from minions.threads import Threads
 
 __all__ = ["Options", "Runtime"]
 
@@ -98,6 +99,13 @@ class Options:
 class Runtime:
     """One run of a system, from its start to its end."""
 
+    journal_class = Journal
+
+    @staticmethod
+    def life_class(node: Node) -> type[Life]:
+        """Of which class the lives of a component are."""
+        return ShelteredLife if node.async_exception else Life
+
     def __init__(
         self,
         name: str,
@@ -107,6 +115,8 @@ class Runtime:
         clock: Clock,
         on_event: Callable[[events.Event], None],
         hooks: Hooks | None = None,
+        threads: Threads = OS_THREADS,
+        storage: Storage | None = None,
     ) -> None:
         """Makes the run; `start` begins it.
 
@@ -118,18 +128,31 @@ class Runtime:
             clock: the source of time.
             on_event: told of everything that happens, in order, on the observer's thread; may be slow, and may raise.
             hooks: those of plugins, told after it on a thread of their own.
+            threads: where its threads come from.
+            storage: where its state is kept; by default the folder.
         """
         self.name = name
         self.plan = plan
-        self.journal = Journal(clock, durable=plan.durable)
-        self.outsider = Outsider(name, self.journal, clock)
-        self.dead_letters = DeadLetters(options.folder, plan.channels, self.journal, clock)
+        self._threads_from = threads
+        self._storage = storage if storage is not None else FolderStorage(options.folder)
+        self.journal = self.journal_class(clock, durable=plan.durable, get_ident=threads.get_ident)
+        self.outsider = Outsider(name, self.journal, clock, threads)
+        self.dead_letters = DeadLetters(
+            options.folder,
+            plan.channels,
+            self.journal,
+            clock,
+            threads=threads,
+            read=None if storage is None else storage.read_rows,
+        )
         self._options = options
         self._clock = clock
-        self.disk = TableReader(options.folder)
+        self.disk = self._storage.reader()
         self._board: Board | None = None  # written before anything runs, and by the supervisor's thread at the end
-        self._observer = Observer(on_event, self._report_defect, f"{name}/observer", clock, Parker(), hooks)
-        self._ladder = Ladder(name, self._observer.post)
+        self._observer = Observer(
+            on_event, self._report_defect, f"{name}/observer", clock, threads.parker(), hooks, threads.thread
+        )
+        self._ladder = Ladder(name, self._observer.post, threads)
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._writer: Writer | None = None
         self._supervisor = Supervisor(
@@ -145,6 +168,7 @@ class Runtime:
             self._end_without_order,
             clock,
             f"{name}/supervisor",
+            threads,
         )
         self._patrol = Patrol(
             name,
@@ -156,6 +180,7 @@ class Runtime:
             inboxes=lambda: self.plan.channels,  # whose counters are read without the lock
             post=self.post,
             on_fault=self._report_defect,
+            threads=threads,
         )
         self._promises: dict[
             int, Future[None]
@@ -164,9 +189,9 @@ class Runtime:
         self._waiting_for_end: deque[Future[None]] = deque()
         self._started = False
         self._all_on_disk = True  # supervisor's thread only
-        self._ended = threading.Event()
-        self._up = threading.Event()
-        self._quiet = threading.Event()
+        self._ended = threads.signal()
+        self._up = threads.signal()
+        self._quiet = threads.signal()
         self._when_ended: Callable[[], None] = lambda: None
         # Both are set before `start`, are brief and do not raise.
         self.on_open: Callable[[], object] = lambda: None  # called once what was kept is back, before anything begins
@@ -235,7 +260,7 @@ class Runtime:
                 when_ended()
 
         try:
-            threading.Thread(target=begin, name=f"{self.name}/opening", daemon=True).start()
+            self._threads_from.thread(begin, f"{self.name}/opening").start()
         except RuntimeError as error:
             self._refuse(error)
             raise
@@ -268,7 +293,7 @@ class Runtime:
     def status(self) -> tuple[ComponentStatus, ...]:
         """Where every component is, in the order of their start. Blocks for a moment: the supervisor answers."""
         found: list[ComponentStatus] = []
-        answered = threading.Event()
+        answered = self._threads_from.signal()
 
         def look() -> None:
             now_s = self._clock.monotonic()
@@ -359,7 +384,7 @@ class Runtime:
 
     def reach(self, timeout_s: float | None = None) -> bool:
         """Blocks until the supervisor has dealt with everything posted before; False when that did not happen in time."""
-        reached = threading.Event()
+        reached = self._threads_from.signal()
         self.post(commands.Reached(reached.set))
         return reached.wait(timeout_s)
 
@@ -374,6 +399,8 @@ class Runtime:
             give_up_s=self._options.give_up_commit_s,
             on_trouble=self._commit_trouble,
             on_resumed=lambda failures: self._observer.post(events.CommitsResumed(failures)),
+            threads=self._threads_from,
+            open_store=lambda: self._storage.open(self._options.synchronous),
         )
         recovered = writer.open()
         try:
@@ -400,8 +427,8 @@ class Runtime:
 
     def _put_up_board(self, recovered: Recovered) -> list[events.Event]:
         """Deals with what earlier processes have died of, and notes from now on what is in work."""
-        died = deaths.Deaths.of(Board.left(self._options.folder), recovered.channels)
-        told = deaths.answer(died, self.plan.channels, self.journal, self._clock)
+        died = deaths.Deaths.of(self._storage.left_board(), recovered.channels)
+        told = deaths.answer(died, self.plan.channels, self.journal, self._clock, self._threads_from)
         lives = [
             (life, channel.name)
             for plan in self.plan.nodes.values()
@@ -409,7 +436,7 @@ class Runtime:
             for channel in plan.reads.values()
             if channel.durable
         ]
-        self._board = Board.make(self._options.folder, lives, died.counted, died.early)
+        self._board = self._storage.make_board(lives, died.counted, died.early)
         return told
 
     # ------------------------------------------------------------------ actions, on the supervisor's thread
@@ -459,18 +486,21 @@ class Runtime:
         self.journal.hold(fence, held)
         if plan.calls is not None:
             self.journal.calls.open(plan.calls)
-        life = (ShelteredLife if plan.node.async_exception else Life)(
+        life = self.life_class(plan.node)(
             plan,
             fence,
             self.journal,
             self._clock,
-            Parker(),
+            self._threads_from.parker(),
             logging.getLogger(f"minions.{self.name}.{component}"),
             self._set_aside,
             self.disk,
             None if self._board is None else self._board.marks(component, plan.reads.values()),
+            self._threads_from,
         )
-        thread = self._threads[component] = ComponentThread(life, self.journal, self.name, self.post)
+        thread = self._threads[component] = ComponentThread(
+            life, self.journal, self.name, self.post, self._threads_from
+        )
         try:
             thread.start()
         except RuntimeError as error:  # the machine gives no further thread

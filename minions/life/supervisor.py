@@ -6,15 +6,15 @@ one. Everything else belongs to the thread.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 
 from minions.clock import Clock
-from minions.flow.parker import Parker
+from minions.flow.os_threads import OS_THREADS
 from minions.life.actions import Action, End, Keep, Notify, WakeAt
 from minions.life.commands import Change, Command, Due, Idle, Noted, Reached
 from minions.life.supervision import Supervision
+from minions.threads import Threads
 
 __all__ = ["Supervisor"]
 
@@ -29,6 +29,7 @@ class Supervisor:
         on_defect: Callable[[BaseException], None],
         clock: Clock,
         name: str,
+        threads: Threads = OS_THREADS,
     ) -> None:
         """Makes the supervisor; `start` starts its thread.
 
@@ -38,18 +39,20 @@ class Supervisor:
             on_defect: called there, last, when the supervisor itself has failed; has to end everything.
             clock: the source of time.
             name: of the thread.
+            threads: where it comes from.
         """
         self.supervision = supervision
         self._act = act
         self._on_defect = on_defect
         self._clock = clock
-        self._parker = Parker()
+        self._threads = threads
+        self._parker = threads.parker()
         self._waiting: deque[Command] = deque()
         self._idle_waits = False  # an Idle is among them; cleared before it is dealt with
         self._wake_at_s: float | None = None
         self._ended = False
         self._over = False  # the thread takes no further command
-        self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
+        self._thread = threads.thread(self._drive, name)
 
     def start(self) -> None:
         self._thread.start()
@@ -57,7 +60,7 @@ class Supervisor:
     @property
     def is_current(self) -> bool:
         """Whether the caller is on the supervisor's thread, where nothing may wait for it."""
-        return threading.current_thread() is self._thread
+        return self._threads.is_current(self._thread)
 
     def post(self, command: Command) -> None:
         """Hands a command over. Returns at once; safe to call from any thread, and from a signal handler."""

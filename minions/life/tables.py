@@ -17,7 +17,7 @@ from minions.errors import CannotDecode, CannotEncode, StoreTooNew, UsageError
 from minions.flow import rows
 from minions.flow.codec import TypeCodec, state_codec_of
 from minions.flow.keys import KeyCodec, key_codec_of
-from minions.flow.table_reader import TableReader
+from minions.flow.storage import RowReader
 from minions.model.ports import Table
 
 __all__ = ["NOTHING_UNSAVED", "LiveTable", "TableCodecs", "TableView", "table_codecs_of", "tables_on_disk"]
@@ -33,7 +33,7 @@ V_co = TypeVar("V_co", covariant=True)
 
 
 class _Read(Protocol[V_co]):
-    """See `TableReader.rows`."""
+    """See `RowReader.rows`."""
 
     def __call__(self, first: str, end: str, most: int, *, after: bool) -> Sequence[tuple[str, V_co]]: ...
 
@@ -93,7 +93,7 @@ class _Values(ValuesView[Any]):
         return (value for _, value in self._mapping.between())
 
 
-def tables_on_disk(disk: TableReader) -> Iterator[tuple[str, str]]:
+def tables_on_disk(disk: RowReader) -> Iterator[tuple[str, str]]:
     """Home and name of each table that has entries on disk. Reads one key of each."""
     at, end = rows.TABLES, rows.TABLES[:-1] + _AFTER_SLASH
     while found := disk.keys(at, end, 1):
@@ -107,7 +107,7 @@ class TableView(Mapping[Any, Any]):
 
     _wholes = 0  # how many units have changed it since it was made
 
-    def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: TableReader) -> None:
+    def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: RowReader) -> None:
         """Args:
         name: of the table, in its component.
         home: the name under which the component's state is kept.
@@ -246,7 +246,7 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
     Values that can change are encoded again at the end of each unit that has looked at them, and written if they differ.
     """
 
-    def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: TableReader) -> None:
+    def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: RowReader) -> None:
         super().__init__(name, home, codecs, unsaved, disk)
         self._touched: dict[str, _Touched] = {}
         self._encoded: dict[str, bytes | None] = {}  # the changes of the unit that is becoming whole

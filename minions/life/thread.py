@@ -5,10 +5,8 @@ A daemon thread that never prints: whoever cannot be ended must not keep the pro
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import attrs
 
@@ -17,9 +15,11 @@ from minions.errors import Interrupted, StaleComponent, StopRequested, StoreErro
 from minions.fence import Mode
 from minions.flow.channel import Entry
 from minions.flow.journal import Journal
+from minions.flow.os_threads import OS_THREADS
 from minions.life.commands import Command, Failed, Finished, Noted, Started, Stopped, ZombieEnded
 from minions.life.life import Life
 from minions.life.traces import describe, trace_of
+from minions.threads import Threads
 
 __all__ = ["ComponentThread"]
 
@@ -31,15 +31,24 @@ class ComponentThread:
         life: what it drives.
     """
 
-    def __init__(self, life: Life, journal: Journal, system: str, post: Callable[[Command], None]) -> None:
+    def __init__(
+        self,
+        life: Life,
+        journal: Journal,
+        system: str,
+        post: Callable[[Command], None],
+        threads: Threads = OS_THREADS,
+    ) -> None:
         """Args:
         system: the name of the system, for the name of the thread.
         post: takes the reports; called on the thread itself.
+        threads: where it comes from.
         """
         self.life = life
         self._journal = journal
         self._post = post
-        self._thread = threading.Thread(target=self._drive, name=f"{system}/{life.name}", daemon=True)
+        self._threads = threads
+        self._thread = threads.thread(self._drive, f"{system}/{life.name}")
 
     def start(self) -> None:
         """Starts the thread.
@@ -62,7 +71,7 @@ class ComponentThread:
     # ------------------------------------------------------------------ on the thread
     def _drive(self) -> None:
         life = self.life
-        _name_os_thread(life.name)
+        self._threads.show_name(life.name)
         failed: Entry | None = None
         try:
             report = self._live(life)
@@ -164,11 +173,3 @@ class ComponentThread:
         except (StaleComponent, StopRequested, StoreError, UsageError):
             return False
         return True
-
-
-def _name_os_thread(name: str) -> None:
-    """Shows the component's name in `top -H` and `ps -T` (Linux keeps 15 bytes). Where that is not to be had, nothing is lost."""
-    try:
-        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name.encode()[:15].decode(errors="ignore"))
-    except OSError:
-        return

@@ -5,17 +5,17 @@ A daemon thread that never prints. It has no lock: what it has seen is one froze
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
 from minions.clock import Clock
-from minions.flow.parker import Parker
+from minions.flow.os_threads import OS_THREADS
 from minions.life.machine import Sample
 from minions.life.vigil import Finding, InboxCounts, Pulse, Vigil
 from minions.model.limits import Watchdog
+from minions.threads import Threads
 
 __all__ = ["Seen", "WatchdogThread"]
 
@@ -57,6 +57,7 @@ class WatchdogThread:
         act: Callable[[Finding], None],
         on_fault: Callable[[BaseException], None],
         name: str,
+        threads: Threads = OS_THREADS,
     ) -> None:
         """Makes it; `start` starts its thread. All callables are called on that thread, and none may block.
 
@@ -69,6 +70,7 @@ class WatchdogThread:
             act: takes what follows from a tick, one finding after the other.
             on_fault: takes an error of one of these, the first of each class; the others are counted.
             name: of the thread.
+            threads: where it comes from.
         """
         self.seen = Seen()
         self._tick_s = limits.tick_s
@@ -80,9 +82,10 @@ class WatchdogThread:
         self._act = act
         self._on_fault = on_fault
         self._reported: set[type[BaseException]] = set()  # its own thread only
-        self._parker = Parker()
+        self._threads = threads
+        self._parker = threads.parker()
         self._closing = False  # written before the parker is woken
-        self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
+        self._thread = threads.thread(self._drive, name)
 
     def start(self) -> None:
         """Starts the thread, which looks for the first time at once.
@@ -101,7 +104,7 @@ class WatchdogThread:
         self._parker.unpark()
         if self._thread.ident is None:
             return True
-        if self._thread is not threading.current_thread():
+        if not self._threads.is_current(self._thread):
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

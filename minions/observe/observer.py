@@ -14,12 +14,17 @@ from minions.clock import Clock, Parkable
 from minions.events import Event, EventsDropped, SystemStopped
 from minions.observe.drops import Drops
 from minions.observe.hooks import Hooks
+from minions.threads import Thread
 
 __all__ = ["Observer"]
 
 _MOST_WAITING = 10_000
 _FOR_HOOKS = 0.8
 """The part of the time for the end that the hooks of plugins may take; the rest is for telling what became of them."""
+
+
+def _daemon(target: Callable[[], None], name: str) -> Thread:
+    return threading.Thread(target=target, name=name, daemon=True)
 
 
 class Observer:
@@ -33,6 +38,7 @@ class Observer:
         clock: Clock,
         parkable: Parkable,
         hooks: Hooks | None = None,
+        thread: Callable[[Callable[[], None], str], Thread] = _daemon,
     ) -> None:
         """Makes the observer; `start` starts its thread.
 
@@ -43,6 +49,7 @@ class Observer:
             clock: by which hooks are timed.
             parkable: where its thread waits.
             hooks: those of plugins, which get each event after `tell`.
+            thread: makes its thread, as `Threads.thread` does.
         """
         self._tell = tell
         self._on_fault = on_fault
@@ -55,7 +62,7 @@ class Observer:
         self._news: EventsDropped | None = None  # guarded by _lock, as _drops
         self._closing = False  # written once, before the thread is woken
         self._close_timeout_s = 0.0
-        self._thread = threading.Thread(target=self._drive, name=name, daemon=True)
+        self._thread = thread(self._drive, name)
 
     def start(self) -> None:
         if self._hooks is not None:

@@ -6,7 +6,6 @@ import itertools
 import threading
 import weakref
 from contextlib import suppress
-from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +21,7 @@ from minions import (
     System,
     events,
 )
+from minions.flow.os_threads import OsThreads
 from minions.testing import FakeClock
 from tests.life.conftest import Gate, Log, Number, Start, dead_letters
 from tests.life.counting import Kept
@@ -235,8 +235,7 @@ def test_what_a_failed_life_held_is_gone_before_the_next_one_begins(system: Syst
 def test_a_dead_life_sends_nothing_although_its_threads_identifier_was_given_to_another(
     system: System, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same = SimpleNamespace(get_ident=lambda: 7, get_native_id=lambda: 7, local=threading.local)
-    monkeypatch.setattr("minions.life.life.threading", same)
+    monkeypatch.setattr(OsThreads, "get_ident", staticmethod(lambda: 7))
     lives, refused = Log(), Log()
 
     class Passing(Component):

@@ -266,7 +266,7 @@ def test_what_earlier_processes_died_of_is_told_and_set_aside_before_anything_ru
         on_disk_before_the_count_is_gone.add(len(dead_letters(folder)))
         return Board.make(folder, *arguments)
 
-    monkeypatch.setattr("minions.life.runtime.Board", SimpleNamespace(left=Board.left, make=make))
+    monkeypatch.setattr("minions.flow.storage.Board", SimpleNamespace(left=Board.left, make=make))
 
     class Later(Component):
         """Leaves its messages to the next start."""

@@ -1,0 +1,80 @@
+"""The seam between the runtime and its threads: who starts them, tells them apart, and what they wait on. No lock.
+
+In production these are the threads of the operating system (`minions.flow.os_threads`). A simulation puts others in their
+place, all of which run on one thread, and decides itself who goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from minions.clock import Parkable
+
+__all__ = ["Signal", "Thread", "Threads"]
+
+
+class Thread(Protocol):
+    """A thread, as `threading.Thread` is one."""
+
+    @property
+    def ident(self) -> int | None:
+        """Its number, from its start on."""
+
+    def start(self) -> None:
+        """Starts it, once.
+
+        Raises:
+            RuntimeError: there is no further thread to be had.
+        """
+
+    def join(self, timeout: float | None = None) -> None:
+        """Blocks until it has ended, at most that many seconds. It has been started."""
+
+    def is_alive(self) -> bool:
+        """Whether it has been started and has not ended."""
+
+
+class Signal(Protocol):
+    """What one thread says once and others wait for, as `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
+
+    def set(self) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class Threads(Protocol):
+    """Where the threads of a run come from. Safe to call from any thread.
+
+    Attributes:
+        get_ident: the number of the calling thread; never 0, and no other thread's while that one is alive.
+        get_native_id: the same as the kernel counts, for whoever asks the kernel; 0 where it knows of no such thread.
+    """
+
+    @property
+    def get_ident(self) -> Callable[[], int]: ...
+
+    @property
+    def get_native_id(self) -> Callable[[], int]: ...
+
+    def thread(self, target: Callable[[], None], name: str) -> Thread:
+        """A thread that is not started. It does not keep the process from ending."""
+
+    def is_current(self, thread: Thread) -> bool:
+        """Whether the caller is on that thread."""
+
+    def parker(self) -> Parkable:
+        """What one thread waits on."""
+
+    def signal(self) -> Signal:
+        """A signal that is not set."""
+
+    def local(self) -> Any:
+        """An object whose attributes are each thread's own."""
+
+    def show_name(self, name: str) -> None:
+        """Shows a name for the calling thread to whoever looks at the process from outside, as far as that can be had."""
