@@ -82,6 +82,14 @@ class Left:
     deaths: Mapping[str, Mapping[int, int]] = attrs.Factory(dict)
     early: Mapping[str, int] = attrs.Factory(dict)
 
+    @classmethod
+    def of(cls, raw: bytes) -> Left:
+        """What these bytes of a board say; nothing where they are not whole."""
+        try:
+            return _read(raw)
+        except (ValueError, TypeError, KeyError, AttributeError, struct.error):
+            return cls()  # after a loss of power, or of another version
+
 
 class Marks:
     """Where one life notes what it has in work.
@@ -138,10 +146,10 @@ class Marks:
 class Board:
     """The board of this run."""
 
-    def __init__(self, mapped: mmap.mmap, words: memoryview, places: dict[tuple[str, str], int]) -> None:
+    def __init__(self, mapped: mmap.mmap | None, memory: memoryview, layout: _Layout) -> None:
         self._mapped = mapped
-        self._words = words
-        self._places = places
+        self._words = words = memory[layout.begin :].cast("Q")
+        self._places = layout.places
         self._nowhere = array("Q", words.tobytes())
         self._lock = threading.Lock()  # guards the two below
         self._marks: weakref.WeakSet[Marks] = weakref.WeakSet()
@@ -168,31 +176,39 @@ class Board:
         Raises:
             StoreUnusable: it cannot be written.
         """
-        slots = list(lives)
-        said = json.dumps({"order": sys.byteorder, "slots": slots, "deaths": deaths, "early": early}).encode()
-        header = _HEADER.pack(_MAGIC, len(said), crc32(said)) + said
-        size = _begin(len(said)) + _WORD_BYTES * _PAIR * (_FIRST_PAIR + len(slots))
+        layout = _Layout.of(lives, deaths, early)
         path = folder / _BEING_MADE
         path.unlink(missing_ok=True)  # of a start that was killed
         descriptor = open_own_file(path)
         try:
-            os.posix_fallocate(descriptor, 0, size)
-            os.pwrite(descriptor, header, 0)
+            os.posix_fallocate(descriptor, 0, layout.size)
+            os.pwrite(descriptor, layout.header, 0)
             if deaths or early:
                 os.fsync(descriptor)
-            mapped = mmap.mmap(descriptor, size)
+            mapped = mmap.mmap(descriptor, layout.size)
             path.rename(folder / BOARD_FILE)
         except OSError as error:
             if error.errno in NO_DESCRIPTOR:
                 raise opening_failure(error, folder / BOARD_FILE) from error
             raise StoreUnusable(
                 f"cannot write {folder / BOARD_FILE}: {error.strerror}; the folder must be writable, and its disk must have "
-                f"room for {size:,} bytes more"
+                f"room for {layout.size:,} bytes more"
             ) from error
         finally:
             os.close(descriptor)
-        words = memoryview(mapped)[_begin(len(said)) :].cast("Q")
-        return cls(mapped, words, {slot: _PAIR * number for number, slot in enumerate(slots, _FIRST_PAIR)})
+        return cls(mapped, memoryview(mapped), layout)
+
+    @classmethod
+    def in_memory(
+        cls,
+        lives: Iterable[tuple[str, str]],
+        deaths: Mapping[str, Mapping[int, int]],
+        early: Mapping[str, int],
+    ) -> tuple[Board, bytearray]:
+        """A board that no file keeps, and what a file would hold, which changes with it; for the arguments see `make`."""
+        layout = _Layout.of(lives, deaths, early)
+        memory = bytearray(layout.header.ljust(layout.size, b"\0"))
+        return cls(None, memoryview(memory), layout), memory
 
     def marks(self, life: str, channels: Iterable[Channel]) -> Marks:
         """The marks of a new life; the one before it has let go of its own."""
@@ -223,7 +239,8 @@ class Board:
             self._end_locked()
             self._closed = True
             self._words.release()
-            self._mapped.close()
+            if self._mapped is not None:
+                self._mapped.close()
         _open.discard(self)
 
     def look_away(self) -> None:
@@ -245,10 +262,41 @@ class Board:
             if error.errno in NO_DESCRIPTOR:
                 raise opening_failure(error, path) from error
             raise StoreUnusable(f"cannot read {path}: {error.strerror}; it must be readable for this user") from error
-        try:
-            return _read(raw)
-        except (ValueError, TypeError, KeyError, AttributeError, struct.error):
-            return Left()  # after a loss of power, or of another version
+        return Left.of(raw)
+
+
+@attrs.frozen
+class _Layout:
+    """How a board lies in memory.
+
+    Attributes:
+        header: how it begins, with what does not change.
+        begin: where the words begin.
+        size: of all of it, in bytes.
+        places: the place of each life and channel among the words.
+    """
+
+    header: bytes
+    begin: int
+    size: int
+    places: dict[tuple[str, str], int]
+
+    @classmethod
+    def of(
+        cls,
+        lives: Iterable[tuple[str, str]],
+        deaths: Mapping[str, Mapping[int, int]],
+        early: Mapping[str, int],
+    ) -> _Layout:
+        slots = list(lives)
+        said = json.dumps({"order": sys.byteorder, "slots": slots, "deaths": deaths, "early": early}).encode()
+        begin = _begin(len(said))
+        return cls(
+            header=_HEADER.pack(_MAGIC, len(said), crc32(said)) + said,
+            begin=begin,
+            size=begin + _WORD_BYTES * _PAIR * (_FIRST_PAIR + len(slots)),
+            places={slot: _PAIR * number for number, slot in enumerate(slots, _FIRST_PAIR)},
+        )
 
 
 def _begin(said: int) -> int:

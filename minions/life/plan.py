@@ -139,6 +139,44 @@ class Plan:
             )
         return cls(nodes, channels, run_id), problems
 
+    def again(self, run_id: str) -> Plan:
+        """The same for another run, which shares nothing with this one that moves: what was compiled once serves for many."""
+        channels = {name: _emptied(channel, run_id) for name, channel in self.channels.items()}
+        queues = {
+            name: CallQueue(plan.calls.name, plan.calls.replicas)
+            for name, plan in self.nodes.items()
+            if plan.calls is not None
+        }
+        nodes = {
+            name: attrs.evolve(
+                plan,
+                reads={inbox: channels[channel.name] for inbox, channel in plan.reads.items()},
+                feeds={outbox: tuple(channels[each.name] for each in fed) for outbox, fed in plan.feeds.items()},
+                calls=queues.get(name),
+                uses={use: (queues[queue.name], component) for use, (queue, component) in plan.uses.items()},
+                run_id=run_id,
+                paces=Paces(),
+            )
+            for name, plan in self.nodes.items()
+        }
+        return Plan(nodes, channels, run_id)
+
+
+def _emptied(channel: Channel, run_id: str) -> Channel:
+    return Channel(
+        channel.name,
+        channel.index,
+        capacity=channel.capacity,
+        overflow=channel.overflow,
+        retry=channel.retry,
+        codec=channel.codec,
+        shared=channel.shared,
+        run_id=run_id,
+        partition_of=channel.partition_of,
+        parts=len(channel.queues),
+        replicas=channel.replicas,
+    )
+
 
 def _channel(name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, problems: list[str]) -> Channel:
     codec = None

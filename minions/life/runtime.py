@@ -99,10 +99,9 @@ class Options:
 class Runtime:
     """One run of a system, from its start to its end."""
 
-    journal_class = Journal
+    journal_class: Callable[..., Journal] = Journal
 
-    @staticmethod
-    def life_class(node: Node) -> type[Life]:
+    def life_class(self, node: Node) -> Callable[..., Life]:
         """Of which class the lives of a component are."""
         return ShelteredLife if node.async_exception else Life
 

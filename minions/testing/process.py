@@ -1,0 +1,296 @@
+"""A process of a simulated machine: the runtime of one system in a `World`, on a `MemoryDisk`.
+
+The runtime is the one that runs in production; what is put in its place are its threads, its clock and its disk. Beside that a
+`Probe` is asked and told at the seams where something may happen to a process: around each unit of work, each commit and each
+piece of user code. It runs where the thread in question is, and may let the others go first, or end the process there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from minions.clock import Clock, Parkable
+from minions.errors import UsageError
+from minions.events import Event
+from minions.fence import Fence, Mode
+from minions.flow.calls import Call
+from minions.flow.channel import Ticket
+from minions.flow.journal import Journal
+from minions.flow.mailbox import Mailbox
+from minions.flow.unit import Unit
+from minions.life.life import Life
+from minions.life.plan import Plan
+from minions.life.runtime import Options, Runtime
+from minions.model.limits import Watchdog
+from minions.model.topology import Node
+from minions.system import System
+from minions.testing.disk import MemoryDisk
+from minions.testing.world import World
+
+__all__ = ["Probe", "Process"]
+
+_NOWHERE = Path("simulated")
+
+Model = tuple[Plan, Any]
+
+
+class Probe:
+    """What a process tells, and asks, while it runs. Here nothing follows from anything."""
+
+    def before_unit(self, unit: Unit, fence: Fence) -> None:
+        """A unit of work is about to become whole. On the thread of its component."""
+
+    def unit_is_whole(self, unit: Unit, fence: Fence) -> None:
+        """It is; nobody else has had a turn since. What it received, `unit.settles`, and sent, `unit.sends`, are in it."""
+
+    def after_unit(self, unit: Unit, fence: Fence) -> None:
+        """The same, once everything that belongs to that moment was looked at: others may have their turn."""
+
+    def around(self, life: SimulatedLife, where: str, message: Any, run: Callable[[], Any]) -> Any:
+        """Runs a piece of user code, and answers what it answers. What is raised counts as raised by that code.
+
+        Args:
+            life: whose it is.
+            where: "on_start", "run", "on_stop", or the name of the method.
+            message: that is handled; None where there is none.
+            run: the code.
+        """
+        return run()
+
+    def script_of(self, component: str) -> Callable[[SimulatedLife], None] | None:
+        """What a component does in the place of its own `run`; None where nothing is in its place."""
+        return None
+
+    def on_event(self, event: Event) -> None:
+        """What the runtime tells; on its observer's thread."""
+
+    def on_log(self, record: logging.LogRecord) -> None:
+        """What a component logs."""
+
+    @property
+    def log_level(self) -> int:
+        """From which level on that is asked for."""
+        return logging.CRITICAL + 1
+
+
+class Process:
+    """One process. Whoever drives the world drives it.
+
+    Attributes:
+        runtime: the runtime; `runtime.stopped` says how it has ended.
+        plan: what it runs.
+        over: whether it has come to its end.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        world: World,
+        disk: MemoryDisk,
+        probe: Probe | None = None,
+        *,
+        model: Model | None = None,
+        run_id: str = "simulated",
+        forever: bool = False,
+    ) -> None:
+        """Makes it; `start` starts it.
+
+        Args:
+            system: what runs; no other process may run it meanwhile.
+            world: where its threads live.
+            disk: where its state is.
+            probe: see above.
+            model: what `Process.model_of` says of the system, to be asked once for many processes.
+            run_id: what the ids of its messages say.
+            forever: stay when nothing can happen any more.
+
+        Raises:
+            UsageError: the system runs.
+            TopologyError: see `System.check`.
+        """
+        if system._running is not None:
+            raise UsageError(
+                f"{system.name} runs: a system that is simulated must not be running, nor still be stopping"
+            )
+        plan, settings = model if model is not None else system._plan_and_settings()
+        self.plan = plan.again(run_id)
+        self.over = False
+        self._system = system
+        self._disk = disk
+        self._world = world
+        options = Options(
+            folder=_NOWHERE,
+            synchronous=settings.synchronous,
+            stop_timeout_s=settings.stop_timeout_s,
+            forever=forever,
+            most_zombies=settings.max_zombies,
+            watchdog=Watchdog(enabled=False),
+        )
+        self.runtime = SimulatedRuntime(
+            system, self.plan, options, world, disk, probe if probe is not None else Probe()
+        )
+        system._runtime = (
+            self.runtime
+        )  # so that what is asked of the system and its components is asked of this process
+
+    @staticmethod
+    def model_of(system: System) -> Model:
+        """What a process makes of a system; the same for all of its processes.
+
+        Raises:
+            TopologyError: see `System.check`.
+        """
+        return system._plan_and_settings()
+
+    def start(self) -> None:
+        """Starts it, on a thread of its own; returns at once. What it cannot start with is in `runtime.refusal`."""
+        self.runtime.start_apart(self._ended)
+
+    def crash(self) -> None:
+        """The process dies where it is. Its world ends with it; what it has committed is on the disk."""
+        self._disk.crash()
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of everything; the world ends."""
+        self.runtime.die()
+        self._world.end()
+        if self._system._runtime is self.runtime:
+            self._system._runtime = None
+
+    def _ended(self) -> None:
+        self.over = True
+        self._world.halt()
+
+
+class SimulatedRuntime(Runtime):
+    """The runtime of a simulated process."""
+
+    def __init__(
+        self, system: System, plan: Plan, options: Options, world: World, disk: MemoryDisk, probe: Probe
+    ) -> None:
+        self._world = world
+        self._probe = probe
+        self.faults: list[BaseException] = []  # errors that no component is to blame for
+        self.journal_class = partial(SimulatedJournal, probe)
+        self._life_log = _log_of(probe)
+        super().__init__(
+            system.name,
+            system._topology,
+            plan,
+            options,
+            world.clock,
+            probe.on_event,
+            threads=world.threads,
+            storage=disk,
+        )
+
+    def life_class(self, node: Node) -> Callable[..., Life]:
+        """Of which class the lives of a component are: no exception is thrown into one, which would hit whoever has the turn."""
+        return partial(SimulatedLife, self._probe, self._life_log)
+
+    def die(self) -> None:
+        """Cuts all that lives, so that nothing is done about it when its threads are dropped."""
+        for life in self.lives():
+            life.fence.advance_locked(Mode.CUT)
+
+    def _end_without_order(self, error: BaseException) -> None:
+        if not self._world.over:
+            super()._end_without_order(error)
+
+    def _report_defect(self, error: BaseException) -> None:  # type: ignore[override]  # likewise
+        if not self._world.over:
+            self.faults.append(error)
+
+
+class SimulatedJournal(Journal):
+    """A journal that tells of each unit."""
+
+    def __init__(self, probe: Probe, clock: Clock, *, durable: bool, get_ident: Callable[[], int]) -> None:
+        super().__init__(clock, durable=durable, get_ident=get_ident)
+        self._probe = probe
+
+    def submit(self, unit: Unit, fence: Fence, parker: Parkable, mailbox: Mailbox | None = None) -> Ticket | None:
+        probe = self._probe
+        probe.before_unit(unit, fence)
+        ticket = super().submit(unit, fence, parker, mailbox)
+        if ticket is None:
+            probe.unit_is_whole(unit, fence)
+            probe.after_unit(unit, fence)
+        return ticket
+
+
+class SimulatedLife(Life):
+    """A life that tells of each piece of user code, and whose `run` may follow a script."""
+
+    def __init__(self, probe: Probe, log: logging.Logger, *arguments: Any) -> None:
+        plan, fence, journal, clock, parker, _, *rest = arguments
+        super().__init__(plan, fence, journal, clock, parker, log, *rest)
+        self._probe = probe
+
+    def begin(self) -> None:
+        super().begin()
+        self._ticks = {name: partial(self._around, name, None, tick) for name, tick in self._ticks.items()}
+
+    def _method(self, name: str) -> Callable[[Any], None]:
+        handler = super()._method(name)
+
+        def handle(message: Any) -> None:
+            self._around(name, message, partial(handler, message))
+
+        handle.__name__ = name
+        return handle
+
+    def _whole(self, hook: Callable[[], None], ticks: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        if hook in (self.instance.on_start, self.instance.on_stop):
+            super()._whole(partial(self._around, self._hook, None, hook), ticks)
+        else:
+            super()._whole(hook, ticks)
+
+    def _run(self) -> None:
+        script = self._probe.script_of(self.name)
+        if script is not None:
+            script(self)
+        else:
+            self._around("run", None, self.instance.run)
+
+    def _run_called(self, call: Call) -> Any:
+        return self._around(call.method, None, partial(super()._run_called, call))
+
+    def _around(self, where: str, message: Any, run: Callable[[], Any]) -> Any:
+        threads = threading.active_count()
+        try:
+            return self._probe.around(self, where, message, run)
+        finally:
+            if threading.active_count() > threads:
+                self._refuse_real_threads(where)
+
+    def _refuse_real_threads(self, where: str) -> None:
+        started = threading.enumerate()[-1]
+        raise UsageError(
+            f"{self.name}.{where} has started the thread {started.name!r}: a simulation has one thread only, and cannot decide "
+            "when that one runs; make a component of what it does"
+        )
+
+
+class _Telling(logging.Handler):
+    def __init__(self, tell: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record)
+
+
+def _log_of(probe: Probe) -> logging.Logger:
+    """A logger that nobody else knows."""
+    log = logging.Logger("minions.simulated", probe.log_level)  # noqa: LOG001 - nobody else may find it
+    if probe.log_level <= logging.CRITICAL:
+        log.addHandler(_Telling(probe.on_log))
+    return log
