@@ -27,12 +27,14 @@ class MemoryDisk:
 
     Attributes:
         commit_number: of the last commit.
+        changes: how often what is on it has changed.
         before_commit: called before each commit; what it raises is what the commit fails with, and nothing of it is kept.
         after_commit: called after each, when it is on disk and nobody has heard of it.
     """
 
     def __init__(self) -> None:
         self.commit_number = 0
+        self.changes = 0
         self.before_commit: Callable[[], None] = lambda: None
         self.after_commit: Callable[[], None] = lambda: None
         self._rows: dict[str, bytes] = {}
@@ -105,6 +107,7 @@ class MemoryDisk:
             self.commit_number -= 1
             lost += 1
         self._keys = None
+        self.changes += 1
         self._commits_lost += lost
         self._unsynced.clear()  # what SQLite has recovered from its log is in the database
         return lost
@@ -145,6 +148,7 @@ class MemoryDisk:
             if len(self._unsynced) > _MOST_UNSYNCED:
                 self._unsynced.popleft()
         self._commits_lost = 0
+        self.changes += 1
         self.commit_number += 1
         return self.commit_number
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from minions.clock import Clock, Parkable
-from minions.errors import UsageError
+from minions.errors import MinionsError, UsageError
 from minions.events import Event
 from minions.fence import Fence, Mode
 from minions.flow.calls import Call
@@ -58,10 +58,14 @@ class Probe:
         Args:
             life: whose it is.
             where: "on_start", "run", "on_stop", or the name of the method.
-            message: that is handled; None where there is none.
+            message: that is handled, or the `Call` that is answered; None where there is neither.
             run: the code.
         """
         return run()
+
+    def refuse(self, error: MinionsError) -> None:
+        """A component does what cannot be simulated. On its thread."""
+        raise error
 
     def script_of(self, component: str) -> Callable[[SimulatedLife], None] | None:
         """What a component does in the place of its own `run`; None where nothing is in its place."""
@@ -86,6 +90,7 @@ class Process:
         runtime: the runtime; `runtime.stopped` says how it has ended.
         plan: what it runs.
         over: whether it has come to its end.
+        kept: how far the scripts of its sources have come, where nothing is kept on disk.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class Process:
         plan, settings = model if model is not None else system._plan_and_settings()
         self.plan = plan.again(run_id)
         self.over = False
+        self.kept: dict[str, int] = {}
         self._system = system
         self._disk = disk
         self._world = world
@@ -261,7 +267,7 @@ class SimulatedLife(Life):
             self._around("run", None, self.instance.run)
 
     def _run_called(self, call: Call) -> Any:
-        return self._around(call.method, None, partial(super()._run_called, call))
+        return self._around(call.method, call, partial(super()._run_called, call))
 
     def _around(self, where: str, message: Any, run: Callable[[], Any]) -> Any:
         threads = threading.active_count()
@@ -273,9 +279,11 @@ class SimulatedLife(Life):
 
     def _refuse_real_threads(self, where: str) -> None:
         started = threading.enumerate()[-1]
-        raise UsageError(
-            f"{self.name}.{where} has started the thread {started.name!r}: a simulation has one thread only, and cannot decide "
-            "when that one runs; make a component of what it does"
+        self._probe.refuse(
+            UsageError(
+                f"{self.name}.{where} has started the thread {started.name!r}: a simulation has one thread only, and cannot "
+                "decide when that one runs; make a component of what it does"
+            )
         )
 
 

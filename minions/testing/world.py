@@ -185,7 +185,7 @@ class World:
         """Gives the driver the turn, at once; a thread that calls it goes on when the driver lets the world run again."""
         self._halted = True
         thread = self.current
-        if thread is not None:
+        if thread is not None and not self.over:
             self._ready.append(thread)
             self._hub.switch()
 

@@ -1,0 +1,80 @@
+"""The choices of one simulated run: drawn from a seed, noted, and made again. A plain object.
+
+A choice has a label and is one of a few; 0 is always the plain one: go on with the same thread, let nothing happen. So a run is
+known by the few choices that are not plain, and every selection of choices makes a run, which is what shrinking rests on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+
+from minions.errors import UsageError
+
+__all__ = ["Choices", "Taken", "said", "understood"]
+
+Taken = Mapping[tuple[str, int], int]
+"""The choices that were not plain: what was taken, by label and the number of the choice among those of that label."""
+
+
+class Choices:
+    """What is chosen in one run.
+
+    Attributes:
+        taken: the choices so far that were not plain.
+    """
+
+    __slots__ = ("_counts", "_draw", "_given", "taken")
+
+    def __init__(self, seed: int, given: Taken | None = None) -> None:
+        """Args:
+        seed: from which choices are drawn.
+        given: makes these choices, and the plain one everywhere else; nothing is drawn.
+        """
+        self._draw = random.Random(seed).random
+        self._given = given
+        self._counts: dict[str, int] = defaultdict(int)
+        self.taken: dict[tuple[str, int], int] = {}
+
+    def below(self, label: str, count: int) -> int:
+        """A number from 0 to `count` - 1."""
+        number = self._counts[label]
+        self._counts[label] = number + 1
+        given = self._given
+        choice = int(self._draw() * count) if given is None else min(given.get((label, number), 0), count - 1)
+        if choice:
+            self.taken[label, number] = choice
+        return choice
+
+    def happens(self, label: str, likelihood: float) -> bool:
+        """Whether something happens that is as likely as that."""
+        number = self._counts[label]
+        self._counts[label] = number + 1
+        happens = self._draw() < likelihood if self._given is None else bool(self._given.get((label, number), 0))
+        if happens:
+            self.taken[label, number] = 1
+        return happens
+
+
+def said(taken: Taken) -> str:
+    """The choices in one line, for `understood`."""
+    return " ".join(f"{label.replace(' ', '_')}:{number}={choice}" for (label, number), choice in taken.items())
+
+
+def understood(text: str) -> Taken:
+    """The choices that `said` has written.
+
+    Raises:
+        UsageError: it has not written this.
+    """
+    taken = {}
+    for word in text.split():
+        label, colon, rest = word.rpartition(":")
+        number, equals, choice = rest.partition("=")
+        if not (label and colon and equals and number.isdecimal() and choice.isdecimal()):
+            raise UsageError(
+                f"choices={text!r}: {word!r} is no choice; give the text that a SimulationFailed has shown"
+            )
+        taken[label.replace("_", " "), int(number)] = int(choice)
+    return taken

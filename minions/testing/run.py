@@ -1,0 +1,437 @@
+"""One simulated run: processes one after the other on one disk, faults between them, and invariants looked at after each step."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from minions import events
+from minions.errors import (
+    CallFailed,
+    CommitFailed,
+    CommitTimeout,
+    InboxEmpty,
+    InboxFull,
+    MinionsError,
+    StoreError,
+)
+from minions.fence import Fence, Mode
+from minions.flow.calls import Call
+from minions.flow.channel import Channel
+from minions.flow.unit import Unit
+from minions.life import commands
+from minions.life.life import Life
+from minions.system import System
+from minions.testing.choices import Choices
+from minions.testing.disk import MemoryDisk
+from minions.testing.faults import KINDS, Faults, InjectedError
+from minions.testing.outcome import Failure, Result
+from minions.testing.process import Model, Probe, Process, SimulatedLife
+from minions.testing.scripts import Script
+from minions.testing.story import Story, short
+from minions.testing.view import View
+from minions.testing.world import SimulatedThread, World
+
+__all__ = ["Invariant", "Run", "Scenario"]
+
+Invariant = Callable[[View], object]
+
+_DELAYS_S = (0.01, 1.0, 100.0)
+_MOST_DISK_ERRORS = 3
+_DOWN_S = 1.0
+_TURNS_TO_STOP = 20_000
+_OF_FAULTS = (CallFailed, CommitTimeout, InboxEmpty, InboxFull, StoreError)
+"""What user code may see raised where faults are: of the runtime's errors these are no mistake of its own."""
+
+
+@attrs.frozen(kw_only=True)
+class Scenario:
+    """What is simulated, whatever the seed.
+
+    Attributes:
+        system: what runs.
+        model: what `Process.model_of` says of it.
+        scripts: of its sources, by name.
+        invariants: what has to hold after each step.
+        at_end: what has to hold once nothing can happen any more.
+        faults: what is injected.
+        steps: how many turns of threads there are at most, before it is stopped in order.
+        allow: errors of user code that are as they should be.
+    """
+
+    system: System
+    model: Model
+    scripts: Mapping[str, Script] = attrs.Factory(dict)
+    invariants: Sequence[Invariant] = ()
+    at_end: Sequence[Invariant] = ()
+    faults: Faults = attrs.Factory(Faults)
+    steps: int = 5_000
+    allow: tuple[type[BaseException], ...] = ()
+
+
+class Run(Probe):
+    """One run. Make it, call `go` once.
+
+    Attributes:
+        choices: those that it has made.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int, choices: Choices, story: Story | None = None) -> None:
+        self.choices = choices
+        self._scenario = scenario
+        self._seed = seed
+        self._story = story
+        self._disk = MemoryDisk()
+        self._disk.before_commit = self._before_commit
+        self._disk.after_commit = self._after_commit
+        self._cache: dict[Any, Any] = {}
+        self._counted: Counter[str] = Counter()
+        self._errors_of: Counter[str] = Counter()  # by message, or by component and where: those that were injected
+        self._failing = 0  # how many of the next commits fail
+        self._failure: Failure | None = None
+        self._misuse: MinionsError | None = None
+        self._death = ""  # what the process dies of
+        self._stopping = False
+        self._units = 0
+        self._turns = 0
+        self._process: Process
+        self._world: World
+        faults = scenario.faults
+        self._likely = {
+            kind: 0.0 if not faults.most or choices.below(f"without {kind}", 3) else getattr(faults, kind)
+            for kind in KINDS
+        }
+        self._names = list(scenario.model[0].nodes)
+        inboxes = scenario.model[0].channels.values()
+        deaths = min((channel.retry.deaths for channel in inboxes if channel.durable), default=faults.most + 1)
+        self._most_crashes = deaths - 1 if faults.spare else faults.most
+
+    def go(self) -> Result | Failure:
+        """Runs it to its end. Blocks; the global `random` is seeded, and is left as it was.
+
+        Returns:
+            What has become of it.
+
+        Raises:
+            MinionsError: the simulation is not used as it can be.
+        """
+        before = random.getstate()
+        random.seed(self._seed)
+        try:
+            now_s = 1_000.0
+            while True:
+                ended = self._one_process(now_s)
+                if ended is not None:
+                    return ended
+                now_s = self._world.now_s + _DOWN_S
+        finally:
+            random.setstate(before)
+
+    # ------------------------------------------------------------------ processes
+    def _one_process(self, now_s: float) -> Result | Failure | None:
+        """Runs one process; None where the next one goes on."""
+        world = self._world = World(self._pick, monotonic_s=now_s, wall_s=1_700_000_000.0 + now_s - 1_000.0)
+        world.on_idle = self._look_for_lost_wake_ups
+        number = self._counted["crashes"] + 1
+        process = self._process = Process(
+            self._scenario.system, world, self._disk, self, model=self._scenario.model, run_id=f"run{number}"
+        )
+        self._death = ""
+        try:
+            process.start()
+            goes_on = world.run()
+            self._turns += world.turns
+            if self._misuse is not None:
+                raise self._misuse
+            if self._failure is None and process.over:
+                self._judge_end()
+            elif self._failure is None and not self._death:
+                assert not goes_on
+                self._fail(("stuck",), f"nobody can go on, and nothing will ever happen: {'; '.join(world.waiting())}")
+        finally:
+            died = bool(self._death)
+            process.crash()
+        if self._misuse is not None:
+            raise self._misuse
+        if self._failure is not None:
+            return self._failure
+        if died:
+            self._come_back()
+            return None
+        return self._result()
+
+    def _judge_end(self) -> None:
+        runtime = self._process.runtime
+        if runtime.refusal is not None:
+            error = runtime.refusal
+            self._fail(("refused", type(error).__name__), f"the system could not be started: {error}", error)
+        elif runtime.faults:
+            self._fail_with_defect(runtime.faults[0])
+        elif runtime.stopped is not None and runtime.stopped.survivors and self._counted["delays"] and not self._stopping:
+            # As it should be: a thread that stood still for too long was abandoned, and a service manager starts it again.
+            self._death = "with a thread that had been abandoned and was still alive"
+            self._say(f"the system ended {self._death}")
+        elif runtime.stopped is not None and runtime.stopped.problems and not runtime.stopped.survivors:
+            self._fail(("ended",), f"the system has ended and not in order: {'; '.join(runtime.stopped.problems)}")
+        else:
+            self._look_at_all(at_end=True)
+
+    def _come_back(self) -> None:
+        if self._likely["power_losses"] and self.choices.happens("power loss", self._likely["power_losses"]):
+            lost = self._disk.lose_power(
+                1 + self.choices.below("commits that the power takes", self._disk.at_risk or 1)
+            )
+            self._say(f"with the process the power was lost, and {lost} commits with it")
+        self._say("the process starts again, with what is on disk")
+
+    def _result(self) -> Result:
+        counted = self._counted
+        return Result(
+            seed=self._seed,
+            turns=self._turns,
+            units=self._units,
+            commits=self._disk.commit_number,
+            crashes=counted["crashes"],
+            errors=counted["errors"],
+            restarts=counted["restarts"],
+            delays=counted["delays"],
+            disk_errors=counted["disk_errors"],
+            simulated_s=self._world.now_s - 1_000.0,
+            finished=not self._stopping,
+        )
+
+    def refuse(self, error: MinionsError) -> None:
+        self._misuse = self._misuse or error
+        self._world.halt()
+
+    # ------------------------------------------------------------------ who goes on
+    def _pick(self, ready: Sequence[SimulatedThread]) -> int:
+        """The plain choice is who was the last to come: mostly the one that had the last turn."""
+        world = self._world
+        if world.turns >= self._scenario.steps:
+            self._stop()
+            return 0  # in turn, so that everybody comes to an end
+        return len(ready) - 1 - self.choices.below("turn", len(ready))
+
+    def _stop(self) -> None:
+        turns = self._world.turns
+        if not self._stopping or not self._process.runtime.stopping:
+            self._stopping = True
+            self._process.runtime.stop("the steps are used up")
+        if turns > self._scenario.steps + _TURNS_TO_STOP:
+            waiting = "; ".join(self._world.waiting())
+            self._fail(("endless",), f"it was stopped after {self._scenario.steps} steps, and does not end: {waiting}")
+
+    # ------------------------------------------------------------------ seams
+    def script_of(self, component: str) -> Callable[[SimulatedLife], None] | None:
+        script = self._scenario.scripts.get(component.partition("#")[0])
+        return None if script is None else lambda life: script.play(self._process, life)
+
+    def before_unit(self, unit: Unit, fence: Fence) -> None:
+        self._anything_may_happen(f"before a unit of {fence.component} was whole", fence.component)
+
+    def unit_is_whole(self, unit: Unit, fence: Fence) -> None:
+        self._units += 1
+        if self._story is not None:
+            lives = {life.name: life for life in self._process.runtime.lives()}
+            life = lives.get(fence.component)
+            self._story.unit(unit, life.where if life is not None else "", self._process.plan)
+        self._look_at_all()
+
+    def after_unit(self, unit: Unit, fence: Fence) -> None:
+        self._anything_may_happen(f"after a unit of {fence.component}", fence.component)
+
+    def _before_commit(self) -> None:
+        if not self._failing and self._may("disk_errors", "disk"):
+            self._failing = 1 + self.choices.below("disk errors in a row", _MOST_DISK_ERRORS)
+        if self._failing:
+            self._failing -= 1
+            raise CommitFailed("the disk is full (injected)", permanent=False)
+        self._anything_may_happen("before a commit", "writer")
+
+    def _after_commit(self) -> None:
+        self._say(f"commit {self._disk.commit_number}: what was whole when it began is on disk")
+        self._look_at_all()
+        self._anything_may_happen("when a commit was on disk and nobody had heard of it", "writer")
+
+    def around(self, life: SimulatedLife, where: str, message: Any, run: Callable[[], Any]) -> Any:
+        call = message if isinstance(message, Call) else None
+        fault = self._error_of(life, where) if call is None and where != "on_stop" else 0
+        if fault == 1:
+            raise InjectedError(f"injected at the beginning of {life.name}.{where}")
+        try:
+            answer = run()
+        except Exception as error:
+            if call is not None:
+                if self._story is not None:
+                    self._story.call(life.name, call, f"raised {short(error)}")
+            elif not self._is_allowed(error):
+                shown = f" with {short(message)}" if message is not None else ""
+                text = f"{life.name}.{where}{shown} raised {type(error).__name__}: {error}"
+                self._fail(("raised", life.name, where, type(error).__name__), text, error)
+            raise
+        if call is not None and self._story is not None:
+            self._story.call(life.name, call, short(answer))
+        if fault:
+            raise InjectedError(f"injected at the end of {life.name}.{where}")
+        return answer
+
+    def _is_allowed(self, error: Exception) -> bool:
+        return isinstance(error, (InjectedError, *_OF_FAULTS, *self._scenario.allow))
+
+    def on_event(self, event: events.Event) -> None:
+        if self._story is not None:
+            self._story.event(event)
+
+    def on_log(self, record: logging.LogRecord) -> None:
+        if self._story is not None:
+            self._story.log(record)
+
+    @property
+    def log_level(self) -> int:
+        return logging.DEBUG if self._story is not None else super().log_level
+
+    # ------------------------------------------------------------------ faults
+    def _may(self, kind: str, label: str) -> bool:
+        likelihood = self._likely[kind]
+        if not likelihood or self._counted.total() >= self._scenario.faults.most or self._stopping:
+            return False
+        if kind == "crashes" and self._counted[kind] >= self._most_crashes:
+            return False
+        if not self.choices.happens(f"{kind} {label}", likelihood):
+            return False
+        self._counted[kind] += 1
+        return True
+
+    def _anything_may_happen(self, when: str, label: str) -> None:
+        world = self._world
+        if world.over:
+            world.pause()  # which ends the thread
+        if self._may("crashes", label):
+            self._die(when)
+        if self._may("delays", label):
+            # Only a component may stand still for longer than a stop takes: the writer would have missed its last commit.
+            most = len(_DELAYS_S) - (label == "writer" or bool(self._process.runtime.stopping))
+            seconds = _DELAYS_S[self.choices.below("seconds of a delay", most)]
+            self._say(f"{self._who()} stood still for {seconds:g} s, {when}")
+            world.sleep(seconds)
+        if self._may("restarts", label):
+            name = self._names[self.choices.below("component to restart", len(self._names))]
+            self._say(f"somebody restarted {name}")
+            self._process.runtime.change(commands.Restart, (name,), "simulation")
+        world.pause()
+
+    def _die(self, when: str) -> None:
+        self._death = when
+        self._say(f"the process died {when}; what was not on disk is lost")
+        self._world.halt()
+
+    def _error_of(self, life: Life, where: str) -> int:
+        """0: none; 1: at the beginning of this piece of user code; 2: when it is done."""
+        if not self._likely["errors"] or (self._scenario.faults.spare and not self._bears(life, where)):
+            return 0
+        if not self._may("errors", f"{life.name}.{where}"):
+            return 0
+        self._errors_of[self._culprit(life, where)] += 1
+        return 1 + self.choices.below("when the error is raised", 2)
+
+    @staticmethod
+    def _culprit(life: Life, where: str) -> str:
+        """What a failure is put down to: a message, or a component."""
+        return life.message_id_seen or life.name
+
+    def _bears(self, life: Life, where: str) -> bool:
+        """Whether one more error leaves the message, or the component, another attempt."""
+        failures = self._errors_of[self._culprit(life, where)]
+        if life.current is not None:
+            return failures + 1 < life.current[0].retry.attempts
+        restart = self._process.plan.nodes[life.name.partition("#")[0]].node.restart
+        return restart.when != "temporary" and failures < restart.failures
+
+    # ------------------------------------------------------------------ what must not be
+    def _look_at_all(self, *, at_end: bool = False) -> None:
+        if self._failure is not None:
+            return
+        invariants = self._scenario.invariants
+        for invariant in (*invariants, *self._scenario.at_end) if at_end and not self._stopping else invariants:
+            self._look_at(invariant, at_end)
+
+    def _look_at(self, invariant: Invariant, at_end: bool) -> None:
+        view = View(
+            self._scenario.system._topology,
+            self._process.runtime,
+            self._disk,
+            self._cache,
+            crashes=self._counted["crashes"],
+            now_s=self._world.now_s,
+            at_end=at_end,
+        )
+        name = getattr(invariant, "__name__", type(invariant).__name__)
+        try:
+            answer = invariant(view)
+        except MinionsError as error:
+            self.refuse(error)
+            return
+        except Exception as error:  # noqa: BLE001 - reported: that is how an invariant says no
+            reason: Exception | None = error
+            said = f": {error}" if str(error) else ""
+            said = said if isinstance(error, AssertionError) else f" ({type(error).__name__}){said}"
+        else:
+            if answer is not False:
+                return
+            said, reason = "", None
+        values = "; ".join(f"{what} = {short(value)}" for what, value in view.read.items())
+        self._fail(("invariant", name), f"the invariant {name} does not hold{said} [{values}]", reason)
+
+    def _look_for_lost_wake_ups(self) -> None:
+        """Called when nobody can go on. Who has something to take does not sleep."""
+        if self._world.turns >= self._scenario.steps and not self._process.over:
+            self._stop()
+            if self._world.current is None and self._failure is not None:
+                return
+        for life in self._process.runtime.lives():
+            if not life.waits_for.startswith("a message") or life.fence.held or life.fence.mode is not Mode.LIVE:
+                continue
+            for channel in life.mailbox.channels:
+                if self._could_take(life, channel):
+                    self._fail(
+                        ("lost wake-up", channel.name),
+                        f"{life.name} sleeps although {len(channel.queues[life.mailbox.part])} messages wait for it in "
+                        f"{channel.name}, and nobody will wake it",
+                    )
+            calls = life.mailbox.calls
+            if calls is not None and calls.waiting:
+                self._fail(("lost wake-up", calls.name), f"{life.name} sleeps although calls wait for it")
+        if self._process.runtime.faults:
+            self._fail_with_defect(self._process.runtime.faults[0])
+
+    @staticmethod
+    def _could_take(life: Life, channel: Channel) -> bool:
+        mailbox = life.mailbox
+        only = mailbox.only if mailbox.asleep else None
+        return bool(
+            channel.queues[mailbox.part] and channel not in mailbox.held_back and (only is None or only is channel)
+        )
+
+    def _fail_with_defect(self, error: BaseException) -> None:
+        self._fail(("defect", type(error).__name__), f"the runtime failed: {type(error).__name__}: {error}", error)
+
+    def _fail(self, kind: tuple[str, ...], text: str, error: BaseException | None = None) -> None:
+        if self._failure is None:
+            self._failure = Failure(kind=kind, text=text, error=error)
+            self._say(text)
+        self._world.halt()
+
+    # ------------------------------------------------------------------ telling
+    def _who(self) -> str:
+        thread = self._world.current
+        return thread.name if thread is not None else "somebody"
+
+    def _say(self, line: str) -> None:
+        if self._story is not None:
+            self._story.say(line)

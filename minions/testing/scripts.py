@@ -1,0 +1,111 @@
+"""Scripted sources: what a component sends in a simulation, in the place of its own `run`.
+
+A script goes on where it was, through any crash: how far it has come is kept in a row of its own, written in the unit of work of
+each message, as a source of its own would keep its offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from minions.errors import UsageError
+from minions.model.component import Component
+from minions.model.topology import Topology
+from minions.testing.process import Process, SimulatedLife
+
+__all__ = ["Script", "Send", "Wait", "scripts_of"]
+
+_ROWS = "script/"
+
+
+@attrs.frozen
+class Wait:
+    """In a script: nothing for so many seconds, of the simulation's time."""
+
+    seconds: float
+
+
+@attrs.frozen
+class Send:
+    """In a script: a message through the outbox of that name, for a component that has several."""
+
+    outbox: str
+    message: Any
+
+
+class Script:
+    """What one component sends."""
+
+    def __init__(self, component: str, steps: Sequence[Send | Wait]) -> None:
+        self._component = component
+        self._steps = tuple(steps)
+
+    def play(self, process: Process, life: SimulatedLife) -> None:
+        """Does what is still to be done. On the thread of the life."""
+        at = self._position(process)
+        while at < len(self._steps) and life.running:
+            step = self._steps[at]
+            at += 1
+            if isinstance(step, Wait):
+                life.sleep(step.seconds)
+                process.kept[self._component] = at
+                continue
+            with life.unit():
+                getattr(life.instance, step.outbox).send(step.message)
+                assert life.open_unit is not None
+                life.open_unit.put(_ROWS, self._component, b"%d" % at)
+            process.kept[self._component] = at
+
+    def _position(self, process: Process) -> int:
+        runtime = process.runtime
+        unsaved = runtime.journal.unsaved_row(_ROWS, self._component)
+        row = unsaved[0] if unsaved is not None else runtime.disk.row(_ROWS + self._component)
+        return max(0 if row is None else int(row), process.kept.get(self._component, 0))
+
+
+def scripts_of(sources: Mapping[Any, Iterable[Any]], topology: Topology) -> dict[str, Script]:
+    """The scripts by the names of their components.
+
+    Args:
+        sources: by component that was added, or its name: messages, `Wait`s, and `Send`s where it has several outboxes.
+
+    Raises:
+        UsageError: there is no such component, or it is no source, or that is no script.
+    """
+    own = {node.name: node for node in topology.nodes if node.declaration.has_run}
+    scripts = {}
+    for who, steps in sources.items():
+        node = topology.node_of(who) if isinstance(who, Component) else own.get(who)
+        if node is None or node.name not in own:
+            raise UsageError(
+                f"sources={{{who!r}: ...}}: there is no component of that name with a run() that a script could take the place "
+                f"of; those with one are {', '.join(own) or 'none at all'}"
+            )
+        outboxes = list(node.declaration.outboxes)
+        scripts[node.name] = Script(node.name, [_step(node.name, step, outboxes) for step in _listed(node.name, steps)])
+    return scripts
+
+
+def _listed(name: str, steps: Any) -> Iterable[Any]:
+    if isinstance(steps, (str, bytes)) or not isinstance(steps, Iterable):
+        raise UsageError(f"sources={{{name!r}: {steps!r}}}: a script is a list of messages")
+    return steps
+
+
+def _step(name: str, step: Any, outboxes: list[str]) -> Send | Wait:
+    if isinstance(step, Wait):
+        return step
+    if isinstance(step, Send):
+        if step.outbox not in outboxes:
+            raise UsageError(f"{name} has no outbox {step.outbox!r}, which its script names: {', '.join(outboxes)}")
+        return step
+    if len(outboxes) != 1:
+        raise UsageError(
+            f"{name} has {len(outboxes)} outboxes: its script has to say which one, such as Send({outboxes[0]!r}, {step!r})"
+            if outboxes
+            else f"{name} has no outbox, so that no script can send {step!r}"
+        )
+    return Send(outboxes[0], step)

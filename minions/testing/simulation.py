@@ -1,0 +1,174 @@
+"""`simulate`: a system on one thread, with faults, under a scheduler whose choices come from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from minions.errors import UsageError
+from minions.model.component import Component
+from minions.system import System
+from minions.testing.choices import Choices, Taken, said, understood
+from minions.testing.faults import Faults
+from minions.testing.outcome import Failure, Result, SimulationFailed
+from minions.testing.process import Process
+from minions.testing.run import Invariant, Run, Scenario
+from minions.testing.scripts import scripts_of
+from minions.testing.shrinking import shrunk
+from minions.testing.story import Story
+
+__all__ = ["Make", "Sources", "scenario_of", "simulate"]
+
+Make = System | Callable[[], System]
+Sources = Mapping[Component | str, Iterable[Any]]
+Invariants = Invariant | Sequence[Invariant]
+
+
+def simulate(
+    system: Make,
+    seed: int = 0,
+    *,
+    sources: Sources = MappingProxyType({}),
+    invariants: Invariants = (),
+    at_end: Invariants = (),
+    faults: Faults = Faults(),
+    steps: int = 5_000,
+    allow: Sequence[type[BaseException]] = (),
+    choices: str | None = None,
+    shrink_s: float = 10.0,
+) -> Result:
+    """Runs a system on the calling thread, in a time of its own, and looks after each step whether everything holds.
+
+    Who goes on wherever a thread waits or a unit of work or a commit begins or ends, and which faults there are, is drawn from
+    the seed; the same seed makes the same run. It is the runtime itself that runs; only its threads, its clock and its disk are
+    not real. State is kept in memory, and the system's folder is not touched. The watchdog, plugins and the control socket are
+    off.
+
+    What is not under control: `time.time`, real input and output, threads of your own, and random numbers that do not come from
+    the module `random`, which is seeded.
+
+    Args:
+        system: a system that does not run, or a function that makes one, which is called for each run: then what a component
+            reaches outside of the system can be made afresh.
+        seed: from 0.
+        sources: by component (or its name), what it sends in the place of its own `run`: a list of messages; among them may be
+            `Wait(seconds)`, and `Send(outbox, message)` where it has several outboxes. A script goes on where it was, through any
+            crash. A source that is not named runs its own `run`.
+        invariants: functions of a `View`. One that raises an AssertionError, or returns False, does not hold. They are looked at
+            after each unit of work and each commit, and change nothing.
+        at_end: the same, once nothing can happen any more; not where the steps were used up before.
+        faults: what is injected. See `Faults`.
+        steps: after so many turns of threads the system is stopped in order.
+        allow: classes of errors that handlers may raise. By default an error that no fault explains is a failure; what a method
+            raises that was called is its answer, and none.
+        choices: in the place of the seed's, those that a `SimulationFailed` has shown.
+        shrink_s: how long to look for a shorter run that fails for the same reason, in seconds.
+
+    Returns:
+        What there was, if everything held.
+
+    Raises:
+        SimulationFailed: something did not hold; with the shortest story that was found.
+        TopologyError: see `System.check`.
+        UsageError: that cannot be simulated; the message says why, and what to do.
+    """
+    refuse_bad_seed(seed)
+    make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
+    given = None if choices is None else understood(choices)
+    outcome, taken = _outcome(make(), seed, given)
+    if isinstance(outcome, Result):
+        return outcome
+    raise _shown(make, seed, outcome, taken, shrink_s, _named(system)) from outcome.error
+
+
+def scenario_of(
+    system: Make,
+    sources: Sources,
+    invariants: Invariants,
+    at_end: Invariants,
+    faults: Faults,
+    steps: object,
+    allow: Sequence[type[BaseException]],
+) -> Callable[[], Scenario]:
+    """What `simulate` is asked for, looked at once; to be called for each run.
+
+    Raises:
+        TopologyError, UsageError: see `simulate`.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"steps={steps!r}: this is a number of turns, 1 or more")
+    if not isinstance(faults, Faults):
+        raise UsageError(f"faults={faults!r}: give Faults(...), such as Faults(crashes=0.1), or Faults.none()")
+
+    most_steps = steps
+
+    def scenario(made: object) -> Scenario:
+        if not isinstance(made, System):
+            raise UsageError(f"simulate() takes a System, or a function that returns one, not {made!r}")
+        return Scenario(
+            system=made,
+            model=Process.model_of(made),
+            scripts=scripts_of(sources, made._topology),
+            invariants=_functions("invariants", invariants),
+            at_end=_functions("at_end", at_end),
+            faults=faults,
+            steps=most_steps,
+            allow=tuple(allow),
+        )
+
+    if isinstance(system, System) or not callable(system):
+        once = scenario(system)
+        return lambda: once
+    return lambda: scenario(system())
+
+
+def refuse_bad_seed(seed: object) -> None:
+    """Raises UsageError where that is no seed."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed={seed!r}: a seed is a number, 0 or more")
+
+
+def _functions(where: str, given: Invariants) -> tuple[Invariant, ...]:
+    functions = (given,) if callable(given) else tuple(given)
+    for function in functions:
+        if not callable(function):
+            raise UsageError(f"{where}: {function!r} is no function of a view")
+    return functions
+
+
+def _outcome(
+    scenario: Scenario, seed: int, given: Taken | None = None, story: Story | None = None
+) -> tuple[Result | Failure, Taken]:
+    choices = Choices(seed, given)
+    return Run(scenario, seed, choices, story).go(), choices.taken
+
+
+def run_once(make: Callable[[], Scenario], seed: int) -> Result | Failure:
+    """One run; what has become of it."""
+    return _outcome(make(), seed)[0]
+
+
+def _shown(
+    make: Callable[[], Scenario], seed: int, failure: Failure, taken: Taken, shrink_s: float, call: str
+) -> SimulationFailed:
+    """The failure with its story, in as few choices as were found."""
+
+    def fails(candidate: Taken) -> Taken | None:
+        outcome, made = _outcome(make(), seed, candidate)
+        return made if isinstance(outcome, Failure) and outcome.kind == failure.kind else None
+
+    least = shrunk(taken, fails, shrink_s)
+    story = Story()
+    told, _ = _outcome(make(), seed, least, story)
+    if not isinstance(told, Failure):
+        story.say(
+            "told once more, the same choices did not lead there: something in the system is not under the simulation's control, "
+            "such as real time, real input and output, or random numbers of its own"
+        )
+        told = failure
+    return SimulationFailed(told.text, seed, story.lines, said(least), call)
+
+
+def _named(system: Make) -> str:
+    return "system" if isinstance(system, System) else getattr(system, "__qualname__", "system")
