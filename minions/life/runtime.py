@@ -99,7 +99,9 @@ class Options:
 class Runtime:
     """One run of a system, from its start to its end."""
 
+    # What a simulation puts others in the place of, that tell it more.
     journal_class: Callable[..., Journal] = Journal
+    observer_class: Callable[..., Observer] = Observer
 
     def life_class(self, node: Node) -> Callable[..., Life]:
         """Of which class the lives of a component are."""
@@ -148,7 +150,7 @@ class Runtime:
         self._clock = clock
         self.disk = self._storage.reader()
         self._board: Board | None = None  # written before anything runs, and by the supervisor's thread at the end
-        self._observer = Observer(
+        self._observer = self.observer_class(
             on_event, self._report_defect, f"{name}/observer", clock, threads.parker(), hooks, threads.thread
         )
         self._ladder = Ladder(name, self._observer.post, threads)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from minions.errors import UsageError
 
@@ -47,14 +47,25 @@ class Choices:
             self.taken[label, number] = choice
         return choice
 
-    def happens(self, label: str, likelihood: float) -> bool:
-        """Whether something happens that is as likely as that."""
+    def one_of(self, label: str, until: Sequence[float]) -> int:
+        """Which of several things happens, counted from 1; 0 where none does.
+
+        Args:
+            until: the likelihood of the first, that of the first or the second, and so on.
+        """
         number = self._counts[label]
         self._counts[label] = number + 1
-        happens = self._draw() < likelihood if self._given is None else bool(self._given.get((label, number), 0))
-        if happens:
-            self.taken[label, number] = 1
-        return happens
+        given = self._given
+        if given is not None:
+            choice = min(given.get((label, number), 0), len(until))
+        else:
+            drawn = self._draw()
+            if not until or drawn >= until[-1]:
+                return 0
+            choice = 1 + next(index for index, bound in enumerate(until) if drawn < bound)
+        if choice:
+            self.taken[label, number] = choice
+        return choice
 
 
 def said(taken: Taken) -> str:

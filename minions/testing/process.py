@@ -7,6 +7,7 @@ piece of user code. It runs where the thread in question is, and may let the oth
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ from minions.life.plan import Plan
 from minions.life.runtime import Options, Runtime
 from minions.model.limits import Watchdog
 from minions.model.topology import Node
+from minions.observe.observer import Observer
 from minions.system import System
 from minions.testing.disk import MemoryDisk
 from minions.testing.world import World
@@ -175,8 +177,23 @@ class Process:
         self._world.halt()
 
 
+class _Told(Observer):
+    """An observer without a thread: nobody waits for it, so that nothing is to be found in when it has its turn."""
+
+    def start(self) -> None:
+        return
+
+    def post(self, event: Event) -> None:
+        self._pass_on(event)
+
+    def close(self, timeout_s: float) -> bool:
+        return True
+
+
 class SimulatedRuntime(Runtime):
     """The runtime of a simulated process."""
+
+    observer_class = _Told
 
     def __init__(
         self, system: System, plan: Plan, options: Options, world: World, disk: MemoryDisk, probe: Probe
@@ -270,11 +287,11 @@ class SimulatedLife(Life):
         return self._around(call.method, call, partial(super()._run_called, call))
 
     def _around(self, where: str, message: Any, run: Callable[[], Any]) -> Any:
-        threads = threading.active_count()
+        threads = _thread._count()
         try:
             return self._probe.around(self, where, message, run)
         finally:
-            if threading.active_count() > threads:
+            if _thread._count() > threads:
                 self._refuse_real_threads(where)
 
     def _refuse_real_threads(self, where: str) -> None:

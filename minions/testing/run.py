@@ -6,6 +6,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import attrs
@@ -41,6 +42,7 @@ __all__ = ["Invariant", "Run", "Scenario"]
 
 Invariant = Callable[[View], object]
 
+_AT_BOUNDARIES = ("crashes", "delays", "restarts")
 _DELAYS_S = (0.01, 1.0, 100.0)
 _MOST_DISK_ERRORS = 3
 _DOWN_S = 1.0
@@ -102,10 +104,13 @@ class Run(Probe):
         self._process: Process
         self._world: World
         faults = scenario.faults
-        self._likely = {
-            kind: 0.0 if not faults.most or choices.below(f"without {kind}", 3) else getattr(faults, kind)
-            for kind in KINDS
-        }
+        # Whether a kind is left out; the plain choice is that it is not, so that a fault that is left over may be of any kind.
+        likely = {kind: 0.0 if choices.below(f"without {kind}", 3) else getattr(faults, kind) for kind in KINDS}
+        self._likely_errors = (likely["errors"],)
+        self._likely_disk_errors = (likely["disk_errors"],)
+        self._likely_power_losses = (likely["power_losses"],)
+        self._likely_here = tuple(accumulate(likely[kind] for kind in _AT_BOUNDARIES))
+        self._left = faults.most
         self._names = list(scenario.model[0].nodes)
         inboxes = scenario.model[0].channels.values()
         deaths = min((channel.retry.deaths for channel in inboxes if channel.durable), default=faults.most + 1)
@@ -172,7 +177,9 @@ class Run(Probe):
             self._fail(("refused", type(error).__name__), f"the system could not be started: {error}", error)
         elif runtime.faults:
             self._fail_with_defect(runtime.faults[0])
-        elif runtime.stopped is not None and runtime.stopped.survivors and self._counted["delays"] and not self._stopping:
+        elif (
+            runtime.stopped is not None and runtime.stopped.survivors and self._counted["delays"] and not self._stopping
+        ):
             # As it should be: a thread that stood still for too long was abandoned, and a service manager starts it again.
             self._death = "with a thread that had been abandoned and was still alive"
             self._say(f"the system ended {self._death}")
@@ -182,7 +189,7 @@ class Run(Probe):
             self._look_at_all(at_end=True)
 
     def _come_back(self) -> None:
-        if self._likely["power_losses"] and self.choices.happens("power loss", self._likely["power_losses"]):
+        if self.choices.one_of("power loss", self._likely_power_losses):
             lost = self._disk.lose_power(
                 1 + self.choices.below("commits that the power takes", self._disk.at_risk or 1)
             )
@@ -233,7 +240,7 @@ class Run(Probe):
         return None if script is None else lambda life: script.play(self._process, life)
 
     def before_unit(self, unit: Unit, fence: Fence) -> None:
-        self._anything_may_happen(f"before a unit of {fence.component} was whole", fence.component)
+        self._anything_may_happen("before a unit of {} was whole", fence.component)
 
     def unit_is_whole(self, unit: Unit, fence: Fence) -> None:
         self._units += 1
@@ -244,10 +251,11 @@ class Run(Probe):
         self._look_at_all()
 
     def after_unit(self, unit: Unit, fence: Fence) -> None:
-        self._anything_may_happen(f"after a unit of {fence.component}", fence.component)
+        self._anything_may_happen("after a unit of {}", fence.component)
 
     def _before_commit(self) -> None:
-        if not self._failing and self._may("disk_errors", "disk"):
+        if not self._failing and self._may("disk error", self._likely_disk_errors):
+            self._counted["disk_errors"] += 1
             self._failing = 1 + self.choices.below("disk errors in a row", _MOST_DISK_ERRORS)
         if self._failing:
             self._failing -= 1
@@ -255,7 +263,8 @@ class Run(Probe):
         self._anything_may_happen("before a commit", "writer")
 
     def _after_commit(self) -> None:
-        self._say(f"commit {self._disk.commit_number}: what was whole when it began is on disk")
+        if self._story is not None:
+            self._say(f"commit {self._disk.commit_number}: what was whole when it began is on disk")
         self._look_at_all()
         self._anything_may_happen("when a commit was on disk and nobody had heard of it", "writer")
 
@@ -285,11 +294,11 @@ class Run(Probe):
         return isinstance(error, (InjectedError, *_OF_FAULTS, *self._scenario.allow))
 
     def on_event(self, event: events.Event) -> None:
-        if self._story is not None:
+        if self._story is not None and not self._world.over:
             self._story.event(event)
 
     def on_log(self, record: logging.LogRecord) -> None:
-        if self._story is not None:
+        if self._story is not None and not self._world.over:
             self._story.log(record)
 
     @property
@@ -297,34 +306,46 @@ class Run(Probe):
         return logging.DEBUG if self._story is not None else super().log_level
 
     # ------------------------------------------------------------------ faults
-    def _may(self, kind: str, label: str) -> bool:
-        likelihood = self._likely[kind]
-        if not likelihood or self._counted.total() >= self._scenario.faults.most or self._stopping:
-            return False
-        if kind == "crashes" and self._counted[kind] >= self._most_crashes:
-            return False
-        if not self.choices.happens(f"{kind} {label}", likelihood):
-            return False
-        self._counted[kind] += 1
-        return True
+    def _may(self, label: str, until: Sequence[float]) -> int:
+        """Which of the faults that may happen here does; 0: none."""
+        if not self._left or self._stopping:
+            return 0
+        which = self.choices.one_of(label, until)
+        if which:
+            self._left -= 1
+        return which
 
-    def _anything_may_happen(self, when: str, label: str) -> None:
+    def _anything_may_happen(self, when: str, who: str) -> None:
+        """At a boundary: of a unit of work, or of a commit.
+
+        Args:
+            when: for people, with the name in the place of ``{}``.
+            who: the component, or "writer".
+        """
         world = self._world
         if world.over:
             world.pause()  # which ends the thread
-        if self._may("crashes", label):
-            self._die(when)
-        if self._may("delays", label):
-            # Only a component may stand still for longer than a stop takes: the writer would have missed its last commit.
-            most = len(_DELAYS_S) - (label == "writer" or bool(self._process.runtime.stopping))
-            seconds = _DELAYS_S[self.choices.below("seconds of a delay", most)]
-            self._say(f"{self._who()} stood still for {seconds:g} s, {when}")
-            world.sleep(seconds)
-        if self._may("restarts", label):
-            name = self._names[self.choices.below("component to restart", len(self._names))]
-            self._say(f"somebody restarted {name}")
-            self._process.runtime.change(commands.Restart, (name,), "simulation")
+        if self._left and (which := self._may(who, self._likely_here)):
+            self._happens(_AT_BOUNDARIES[which - 1], when.format(who), who)
         world.pause()
+
+    def _happens(self, kind: str, when: str, who: str) -> None:
+        if kind == "crashes":
+            if self._counted[kind] < self._most_crashes:
+                self._counted[kind] += 1
+                self._die(when)
+            return
+        self._counted[kind] += 1
+        if kind == "delays":
+            # Only a component may stand still for longer than a stop takes: the writer would have missed its last commit.
+            most = len(_DELAYS_S) - (who == "writer" or bool(self._process.runtime.stopping))
+            seconds = _DELAYS_S[self.choices.below("seconds of a delay", most)]
+            self._say(f"{who} stood still for {seconds:g} s, {when}")
+            self._world.sleep(seconds)
+        else:
+            name = self._names[self.choices.below("component to restart", len(self._names))]
+            self._say(f"somebody restarted {name}, {when}")
+            self._process.runtime.change(commands.Restart, (name,), "simulation")
 
     def _die(self, when: str) -> None:
         self._death = when
@@ -333,10 +354,13 @@ class Run(Probe):
 
     def _error_of(self, life: Life, where: str) -> int:
         """0: none; 1: at the beginning of this piece of user code; 2: when it is done."""
-        if not self._likely["errors"] or (self._scenario.faults.spare and not self._bears(life, where)):
+        if not self._left or not self._likely_errors[0]:
             return 0
-        if not self._may("errors", f"{life.name}.{where}"):
+        if self._scenario.faults.spare and not self._bears(life, where):
             return 0
+        if not self._may(f"error in {life.name}.{where}", self._likely_errors):
+            return 0
+        self._counted["errors"] += 1
         self._errors_of[self._culprit(life, where)] += 1
         return 1 + self.choices.below("when the error is raised", 2)
 
@@ -428,10 +452,6 @@ class Run(Probe):
         self._world.halt()
 
     # ------------------------------------------------------------------ telling
-    def _who(self) -> str:
-        thread = self._world.current
-        return thread.name if thread is not None else "somebody"
-
     def _say(self, line: str) -> None:
         if self._story is not None:
             self._story.say(line)

@@ -70,6 +70,9 @@ class View:
     def __getitem__(self, component: Component | str) -> ComponentView:
         return self.whole[component]
 
+    def __repr__(self) -> str:
+        return "<view>"
+
     def _note_whole(self, what: str, value: Any) -> None:
         self.read[what] = value
 
@@ -114,6 +117,9 @@ class Picture:
             )
         return ComponentView(plan, None, self._source, self._cache, self._note)
 
+    def __repr__(self) -> str:
+        return "<view of all components>"
+
     def dead_letters(self, component: Component | str) -> tuple[Any, ...]:
         """The messages of a component that were set aside and not retried."""
         view = self[component]
@@ -157,6 +163,9 @@ class ComponentView:
             )
         self._note(f"{self._home}.{name}", value)
         return value
+
+    def __repr__(self) -> str:
+        return f"<view of {self._plan.node.name}>"  # the same in each run, because an assertion may show it
 
     @property
     def _home(self) -> str:
