@@ -22,7 +22,7 @@ from minions.life.calling import Proxy, refuse_bad_seconds
 from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now
 from minions.life.kept import Kept
-from minions.life.plan import Plan
+from minions.life.plan import Known, Plan
 from minions.life.runtime import Options, Runtime
 from minions.life.settings import Configured, Settings
 from minions.life.status import ComponentStatus
@@ -218,10 +218,10 @@ class System:
     def _plan(self) -> Plan:
         return self._plan_and_settings()[0]
 
-    def _plan_and_settings(self) -> tuple[Plan, Settings]:
+    def _plan_and_settings(self, known: Known | None = None) -> tuple[Plan, Settings]:
         configured = self._configured()
         problems = self._topology.problems()
-        plan, unstorable = Plan.of(self._topology, secrets.token_hex(4), configured.values)
+        plan, unstorable = Plan.of(self._topology, secrets.token_hex(4), configured.values, known)
         if problems or unstorable:
             misconfigured = [f"{self._configuration_path}: {problem}" for problem in configured.problems]
             raise TopologyError(self.name, [*problems, *unstorable, *misconfigured])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -20,9 +20,12 @@ from minions.model.partition import Partitioning
 from minions.model.ports import Inbox, State, Table, type_name
 from minions.model.topology import Node, Topology
 
-__all__ = ["NodePlan", "Plan"]
+__all__ = ["Known", "NodePlan", "Plan"]
 
 R = TypeVar("R")
+
+Known = dict[Hashable, Any]
+"""What was compiled for the ports of classes, by port."""
 
 
 @attrs.frozen(eq=False)
@@ -95,20 +98,26 @@ class Plan:
 
     @classmethod
     def of(
-        cls, topology: Topology, run_id: str, configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+        cls,
+        topology: Topology,
+        run_id: str,
+        configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        known: Known | None = None,
     ) -> tuple[Plan, list[str]]:
         """The plan of a topology whose graph is sound, and every reason why something in it cannot be kept.
 
         Args:
             run_id: part of the ids of messages, because numbers that were given out just before a crash are given out again.
             configured: for each component that a file configures, the arguments that it gives.
+            known: what was compiled for the same classes before, for whoever makes many plans; what is new is added.
         """
+        known = {} if known is None else known
         problems: list[str] = []
         channels: dict[str, Channel] = {}
         for node in topology.flow_order():
             for inbox in node.declaration.inboxes.values():
                 name = f"{node.name}.{inbox.name}"
-                channels[name] = _channel(name, len(channels), node, inbox, run_id, problems)
+                channels[name] = _channel(name, len(channels), node, inbox, run_id, problems, known)
         queues = {node.name: CallQueue(node.name, node.count) for node in topology.nodes if node.answers_calls}
         with_calls = any(node.declaration.uses for node in topology.nodes)
         nodes = {}
@@ -117,8 +126,12 @@ class Plan:
                 outbox: tuple(channels[f"{receiver.name}.{inbox}"] for receiver, inbox in topology.fed_by(node, outbox))
                 for outbox in node.declaration.outboxes
             }
-            states = {name: _state_codec(node, state, problems) for name, state in node.declaration.states.items()}
-            tables = {name: _table_codecs(node, table, problems) for name, table in node.declaration.tables.items()}
+            states = {
+                name: _state_codec(node, state, problems, known) for name, state in node.declaration.states.items()
+            }
+            tables = {
+                name: _table_codecs(node, table, problems, known) for name, table in node.declaration.tables.items()
+            }
             nodes[node.name] = NodePlan(
                 node=node,
                 reads={inbox: channels[f"{node.name}.{inbox}"] for inbox in node.declaration.inboxes},
@@ -178,10 +191,16 @@ def _emptied(channel: Channel, run_id: str) -> Channel:
     )
 
 
-def _channel(name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, problems: list[str]) -> Channel:
+def _channel(
+    name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, problems: list[str], known: Known
+) -> Channel:
     codec = None
     if inbox.durable:
-        codec = _tried(lambda: codec_of(inbox.type), f"inbox {name} of {type_name(inbox.type)}", problems)
+        codec = _tried(
+            lambda: _compiled(known, inbox, lambda: codec_of(inbox.type)),
+            f"inbox {name} of {type_name(inbox.type)}",
+            problems,
+        )
     return Channel(
         name,
         index,
@@ -197,26 +216,43 @@ def _channel(name: str, index: int, node: Node, inbox: Inbox[Any], run_id: str, 
     )
 
 
-def _state_codec(node: Node, state: State[Any], problems: list[str]) -> TypeCodec[Any] | None:
+def _state_codec(node: Node, state: State[Any], problems: list[str], known: Known) -> TypeCodec[Any] | None:
+    if state in known:
+        codec: TypeCodec[Any] = known[state]
+        return codec
     where = f"state {node.name}.{state.name} of {type_name(state.type)}"
     codec = _tried(
         lambda: state_codec_of(state.type, version=state.version, migrations=state.migrations), where, problems
     )
     if codec is not None:
-        _tried(lambda: _verify_first_value(state, codec), where, problems)
+        _tried(lambda: known.setdefault(state, _verified(state, codec)), where, problems)
     return codec
 
 
-def _table_codecs(node: Node, table: Table[Any, Any], problems: list[str]) -> TableCodecs | None:
+def _table_codecs(node: Node, table: Table[Any, Any], problems: list[str], known: Known) -> TableCodecs | None:
     where = f"table {node.name}.{table.name} of {type_name(table.key_type)} and {type_name(table.type)}"
-    keys = _tried(lambda: key_codec_of(table.key_type), where, problems)
+    keys = _tried(lambda: _compiled(known, (table, "keys"), lambda: key_codec_of(table.key_type)), where, problems)
     values = _tried(
-        lambda: state_codec_of(table.type, version=table.version, migrations=table.migrations), where, problems
+        lambda: _compiled(
+            known,
+            (table, "values"),
+            lambda: state_codec_of(table.type, version=table.version, migrations=table.migrations),
+        ),
+        where,
+        problems,
     )
     return TableCodecs(keys, values) if keys is not None and values is not None else None
 
 
-def _verify_first_value(state: State[Any], codec: TypeCodec[Any]) -> None:
+def _compiled(known: Known, what: Hashable, compile_it: Callable[[], R]) -> R:
+    """What was compiled for a port of a class, once."""
+    if what not in known:
+        known[what] = compile_it()
+    found: R = known[what]
+    return found
+
+
+def _verified(state: State[Any], codec: TypeCodec[Any]) -> TypeCodec[Any]:
     try:
         first = state.first_value()
     except TypeError as error:
@@ -224,6 +260,7 @@ def _verify_first_value(state: State[Any], codec: TypeCodec[Any]) -> None:
             f"its first value cannot be made ({error}): give every field a default, or State(..., initial=...)"
         ) from error
     verify(codec, first)
+    return codec
 
 
 def _tried(make: Callable[[], R], where: str, problems: list[str]) -> R | None:

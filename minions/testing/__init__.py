@@ -1,10 +1,23 @@
 """Tools for tests of components and systems. No other room imports them."""
 
 from minions.testing.clock import FakeClock
+from minions.testing.exploration import Explored, explore
 from minions.testing.faults import Faults, InjectedError
 from minions.testing.outcome import Result, SimulationFailed
 from minions.testing.scripts import Send, Wait
 from minions.testing.simulation import simulate
 from minions.testing.view import View
 
-__all__ = ["FakeClock", "Faults", "InjectedError", "Result", "Send", "SimulationFailed", "View", "Wait", "simulate"]
+__all__ = [
+    "Explored",
+    "FakeClock",
+    "Faults",
+    "InjectedError",
+    "Result",
+    "Send",
+    "SimulationFailed",
+    "View",
+    "Wait",
+    "explore",
+    "simulate",
+]

@@ -37,7 +37,8 @@ class Faults:
         restarts: how likely somebody restarts a component, at each unit of work.
         crashes: how likely the process dies, before and after each unit of work and each commit.
         power_losses: how likely a crash is a loss of power, which takes commits that were made with synchronous "NORMAL".
-        delays: how likely a thread stands still for a while (10 ms, a second, or 100 s) before and after each unit and commit.
+        delays: how likely a thread stands still for a while before and after each unit and commit: for 10 ms, a second, or twice
+            as long as a stop takes, and then somebody may restart its component.
         disk_errors: how likely a commit fails, once or a few times in a row.
         most: how many of all of these there are in one run.
         spare: whether faults are kept to what a sound system bears, as said above. If not, messages may be set aside and

@@ -26,8 +26,9 @@ from minions.flow.journal import Journal
 from minions.flow.mailbox import Mailbox
 from minions.flow.unit import Unit
 from minions.life.life import Life
-from minions.life.plan import Plan
+from minions.life.plan import Known, Plan
 from minions.life.runtime import Options, Runtime
+from minions.life.settings import Settings
 from minions.model.limits import Watchdog
 from minions.model.topology import Node
 from minions.observe.observer import Observer
@@ -39,7 +40,7 @@ __all__ = ["Probe", "Process"]
 
 _NOWHERE = Path("simulated")
 
-Model = tuple[Plan, Any]
+Model = tuple[Plan, Settings]
 
 
 class Probe:
@@ -148,13 +149,17 @@ class Process:
         )  # so that what is asked of the system and its components is asked of this process
 
     @staticmethod
-    def model_of(system: System) -> Model:
+    def model_of(system: System, known: Known | None = None) -> Model:
         """What a process makes of a system; the same for all of its processes.
+
+        Args:
+            system: that is sound.
+            known: what was compiled for the same classes before; what is new is added.
 
         Raises:
             TopologyError: see `System.check`.
         """
-        return system._plan_and_settings()
+        return system._plan_and_settings(known)
 
     def start(self) -> None:
         """Starts it, on a thread of its own; returns at once. What it cannot start with is in `runtime.refusal`."""

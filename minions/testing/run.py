@@ -43,8 +43,12 @@ __all__ = ["Invariant", "Run", "Scenario"]
 Invariant = Callable[[View], object]
 
 _AT_BOUNDARIES = ("crashes", "delays", "restarts")
-_DELAYS_S = (0.01, 1.0, 100.0)
+_DELAYS_S = (0.01, 1.0)
+_HANGS_FOR = 2.0
+"""Stops: who hangs for so long is abandoned when somebody asks it to stop."""
 _MOST_DISK_ERRORS = 3
+_TIMES = (1.0, 1.0, 3.0, 10.0)
+"""How much more likely faults are in one run than they were said to be: in some they are rare, in some they come in swarms."""
 _DOWN_S = 1.0
 _TURNS_TO_STOP = 20_000
 _OF_FAULTS = (CallFailed, CommitTimeout, InboxEmpty, InboxFull, StoreError)
@@ -104,13 +108,19 @@ class Run(Probe):
         self._process: Process
         self._world: World
         faults = scenario.faults
-        # Whether a kind is left out; the plain choice is that it is not, so that a fault that is left over may be of any kind.
-        likely = {kind: 0.0 if choices.below(f"without {kind}", 3) else getattr(faults, kind) for kind in KINDS}
+        # How likely each kind is, and whether it is left out.
+        times = _TIMES[choices.below("without calm", len(_TIMES))]
+        likely = {
+            kind: 0.0 if choices.below(f"without {kind}", 3) else min(1.0, times * getattr(faults, kind))
+            for kind in KINDS
+        }
         self._likely_errors = (likely["errors"],)
         self._likely_disk_errors = (likely["disk_errors"],)
         self._likely_power_losses = (likely["power_losses"],)
         self._likely_here = tuple(accumulate(likely[kind] for kind in _AT_BOUNDARIES))
         self._left = faults.most
+        self._may_restart = likely["restarts"] > 0
+        self._hang_s = _HANGS_FOR * scenario.model[1].stop_timeout_s
         self._names = list(scenario.model[0].nodes)
         inboxes = scenario.model[0].channels.values()
         deaths = min((channel.retry.deaths for channel in inboxes if channel.durable), default=faults.most + 1)
@@ -337,15 +347,30 @@ class Run(Probe):
             return
         self._counted[kind] += 1
         if kind == "delays":
-            # Only a component may stand still for longer than a stop takes: the writer would have missed its last commit.
-            most = len(_DELAYS_S) - (who == "writer" or bool(self._process.runtime.stopping))
-            seconds = _DELAYS_S[self.choices.below("seconds of a delay", most)]
-            self._say(f"{who} stood still for {seconds:g} s, {when}")
-            self._world.sleep(seconds)
+            self._stand_still(when, who)
         else:
-            name = self._names[self.choices.below("component to restart", len(self._names))]
-            self._say(f"somebody restarted {name}, {when}")
-            self._process.runtime.change(commands.Restart, (name,), "simulation")
+            self._restart(self._names[self.choices.below("component to restart", len(self._names))], when)
+
+    def _stand_still(self, when: str, who: str) -> None:
+        # Only a component may stand still for longer than a stop takes: the writer would have missed its last commit.
+        may_hang = who != "writer" and not self._process.runtime.stopping
+        delays_s = (*_DELAYS_S, self._hang_s) if may_hang else _DELAYS_S
+        seconds = delays_s[self.choices.below("seconds of a delay", len(delays_s))]
+        self._say(f"{who} stood still for {seconds:g} s, {when}")
+        if (
+            seconds == self._hang_s
+            and self._left
+            and self._may_restart
+            and self.choices.below("restart of who hangs", 2)
+        ):
+            self._left -= 1
+            self._counted["restarts"] += 1
+            self._restart(who.partition("#")[0], "because it hung")
+        self._world.sleep(seconds)
+
+    def _restart(self, name: str, why: str) -> None:
+        self._say(f"somebody restarted {name}, {why}")
+        self._process.runtime.change(commands.Restart, (name,), "simulation")
 
     def _die(self, when: str) -> None:
         self._death = when

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from minions.errors import UsageError
+from minions.life.plan import Known
 from minions.model.component import Component
 from minions.system import System
 from minions.testing.choices import Choices, Taken, said, understood
@@ -19,6 +20,8 @@ from minions.testing.shrinking import shrunk
 from minions.testing.story import Story
 
 __all__ = ["Make", "Sources", "scenario_of", "simulate"]
+
+_MOST_KNOWN = 1_000
 
 Make = System | Callable[[], System]
 Sources = Mapping[Component | str, Iterable[Any]]
@@ -102,13 +105,14 @@ def scenario_of(
         raise UsageError(f"faults={faults!r}: give Faults(...), such as Faults(crashes=0.1), or Faults.none()")
 
     most_steps = steps
+    known: Known = {}
 
     def scenario(made: object) -> Scenario:
         if not isinstance(made, System):
             raise UsageError(f"simulate() takes a System, or a function that returns one, not {made!r}")
         return Scenario(
             system=made,
-            model=Process.model_of(made),
+            model=Process.model_of(made, known),
             scripts=scripts_of(sources, made._topology),
             invariants=_functions("invariants", invariants),
             at_end=_functions("at_end", at_end),
@@ -120,7 +124,13 @@ def scenario_of(
     if isinstance(system, System) or not callable(system):
         once = scenario(system)
         return lambda: once
-    return lambda: scenario(system())
+
+    def fresh() -> Scenario:
+        if len(known) > _MOST_KNOWN:  # of classes that the function makes each time
+            known.clear()
+        return scenario(system())
+
+    return fresh
 
 
 def refuse_bad_seed(seed: object) -> None:

@@ -15,7 +15,7 @@ from minions.flow.unit import Unit
 from minions.life.life import Life
 from minions.testing import Faults, SimulationFailed, View, simulate
 
-SEEDS = 400
+SEEDS = 1_000
 """So many are tried before a defect counts as not found; they take a few seconds."""
 
 
@@ -29,13 +29,14 @@ class Mint(Component):
 
     coins = Outbox(Coin)
     made = State(int)
+    pause_s: float = 0.1
 
     def run(self) -> None:
         while self.made < 4 and self.running:
             with self.unit():
                 self.coins.send(Coin(1))
                 self.made += 1
-            self.sleep(0.1)
+            self.sleep(self.pause_s)
 
 
 class Purse(Component):
@@ -66,9 +67,9 @@ class Desk(Component):
         self.out.send(coin)
 
 
-def make(desks: int = 1) -> System:
+def make(desks: int = 1, pause_s: float = 0.1) -> System:
     system = System("bank")
-    mint, desk, purse = system.add(Mint()), system.add(Desk(), replicas=desks), system.add(Purse())
+    mint, desk, purse = system.add(Mint(pause_s=pause_s)), system.add(Desk(), replicas=desks), system.add(Purse())
     system.connect(mint.coins, desk.coins)
     system.connect(desk.out, purse.coins)
     return system
@@ -84,9 +85,9 @@ def all_have_arrived(view: View) -> None:
     assert view["purse"].held == 4
 
 
-def found(faults: Faults, desks: int = 1) -> SimulationFailed:
+def found(faults: Faults, desks: int = 1, pause_s: float = 0.1) -> SimulationFailed:
     """The first failure among the first seeds."""
-    system = make(desks)
+    system = make(desks, pause_s)
     for seed in range(SEEDS):
         try:
             simulate(
@@ -183,6 +184,6 @@ def test_a_wake_up_that_is_lost_when_a_message_is_given_back(monkeypatch: pytest
 
 def test_a_restart_that_forgets_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fence, "check_locked", lambda fence: None)
-    failure = found(HANGS)
+    failure = found(HANGS, pause_s=10.0)
     assert "no_coin_is_lost_or_made" in failure.failure
     assert any("abandoned" in line for line in failure.story)

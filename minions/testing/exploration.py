@@ -1,0 +1,296 @@
+"""`explore`: many simulated runs, on all cores, until one fails. For continuous integration."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from types import MappingProxyType
+from typing import IO, Any
+
+import attrs
+
+from minions.errors import UsageError
+from minions.testing.faults import Faults
+from minions.testing.references import Reference
+from minions.testing.run import Scenario
+from minions.testing.simulation import Invariants, Make, Sources, refuse_bad_seed, scenario_of, simulate
+from minions.testing.worker import Asked, Progress, runs
+
+__all__ = ["Explored", "explore"]
+
+_TELL_EVERY_S = 2.0
+_LEAST_RUNS_FOR_OTHERS = 50
+"""For fewer runs no further process is started, which takes longer than they do."""
+
+
+@attrs.frozen(kw_only=True)
+class Explored:
+    """Many simulated runs in which everything held.
+
+    Attributes:
+        runs: how many.
+        turns: how often a thread had its turn in them.
+        seconds: how long they took.
+        processes: how many processes have made them.
+    """
+
+    runs: int
+    turns: int
+    seconds: float
+    processes: int
+
+    @property
+    def runs_per_s(self) -> float:
+        """How many runs a second that were."""
+        return self.runs / self.seconds if self.seconds > 0 else 0.0
+
+
+def explore(
+    system: Make,
+    runs: int = 1_000,
+    *,
+    first_seed: int = 0,
+    sources: Sources = MappingProxyType({}),
+    invariants: Invariants = (),
+    at_end: Invariants = (),
+    faults: Faults = Faults(),
+    steps: int = 5_000,
+    allow: Sequence[type[BaseException]] = (),
+    shrink_s: float = 10.0,
+    workers: int | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> Explored:
+    """Makes simulated runs with one seed after the other, and stops at the first that fails: the one with the smallest seed.
+
+    The runs are spread over processes, one a core, where these can import what is given: the system or its function, the
+    sources, the invariants each at the top of a module. Otherwise, and for a few runs, they are made on the calling thread.
+    The module is then imported by these processes too, so a script has to guard what it does with ``if __name__ ==
+    "__main__"``.
+
+    Args:
+        system, sources, invariants, at_end, faults, steps, allow, shrink_s: see `simulate`.
+        runs: how many.
+        first_seed: the smallest seed.
+        workers: how many processes; by default as many as there are cores for this process. 1: the calling thread.
+        progress: takes a line every two seconds and at the end; by default it is written to standard error.
+
+    Returns:
+        What there was, if everything held.
+
+    Raises:
+        SimulationFailed: as `simulate` with the seed that failed.
+        TopologyError, UsageError: see `simulate`.
+    """
+    refuse_bad_seed(first_seed)
+    _refuse_bad_number("runs", runs)
+    _refuse_bad_number("workers", 1 if workers is None else workers)
+    tell = progress if progress is not None else _write
+    make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
+    make()  # what is wrong with it is told before anything is started
+    seeds = range(first_seed, first_seed + runs)
+    wanted = workers if workers is not None else (_cores() if runs >= _LEAST_RUNS_FOR_OTHERS else 1)
+    asked = (
+        _asked(system, sources, invariants, at_end, faults, steps, allow, _module_of_caller()) if wanted > 1 else None
+    )
+    if asked is None and wanted > 1:
+        wanted = 1
+        tell("on one core: what is simulated is not at the top of a module that another process can import")
+    began_s = time.monotonic()
+    series = _here(make, seeds) if asked is None else _elsewhere(asked, seeds, wanted)
+    latest = (0, 0)
+    tell_s = began_s + _TELL_EVERY_S
+    if asked is not None:
+        series = _or_here(series, make, seeds, tell)
+    for made, turns, failed in series:
+        latest, now_s = (made, turns), time.monotonic()
+        if failed is not None:
+            tell(f"seed {failed} fails, after {made:,} runs in {now_s - began_s:.1f} s; looking for a shorter run")
+            simulate(
+                system,
+                failed,
+                sources=sources,
+                invariants=invariants,
+                at_end=at_end,
+                faults=faults,
+                steps=steps,
+                allow=allow,
+                shrink_s=shrink_s,
+            )
+            raise UsageError(
+                f"seed {failed} has failed once and does not fail again: something in the system is not under the simulation's "
+                "control, such as real time, real input and output, or random numbers of its own"
+            )
+        if now_s >= tell_s:
+            tell(f"{made:,} of {runs:,} runs, {made / (now_s - began_s):,.0f} a second")
+            tell_s = now_s + _TELL_EVERY_S
+    explored = Explored(
+        runs=latest[0], turns=latest[1], seconds=time.monotonic() - began_s, processes=1 if asked is None else wanted
+    )
+    tell(
+        f"{explored.runs:,} runs held, {explored.runs_per_s:,.0f} a second on {wanted} {'core' if wanted == 1 else 'cores'}"
+    )
+    return explored
+
+
+Step = tuple[int, int, "int | None"]
+"""How many runs and turns there were, and the seed that has failed."""
+
+
+def _here(make: Callable[[], Scenario], seeds: range) -> Iterator[Step]:
+    for progress in runs_of(make, seeds):
+        yield progress.runs, progress.turns, progress.failed
+
+
+runs_of = runs  # `explore` has an argument of that name
+
+
+def _or_here(
+    elsewhere: Iterator[Step], make: Callable[[], Scenario], seeds: range, tell: Callable[[str], object]
+) -> Iterator[Step]:
+    """Makes the runs on the calling thread where other processes find that they cannot."""
+    try:
+        yield from elsewhere
+    except _Refused as refused:
+        tell(f"on one core: {refused}")
+        yield from _here(make, seeds)
+
+
+class _Refused(Exception):
+    """Another process cannot make these runs."""
+
+
+def _elsewhere(asked: Asked, seeds: range, workers: int) -> Iterator[Step]:
+    """As `_here`, by other processes: each takes every so-many-th seed."""
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        latest: list[Progress] = []
+        for number in range(workers):
+            process = _started(attrs.evolve(asked, seeds=(seeds.start + number, seeds.stop, workers)))
+            stack.callback(_end, process)
+            assert process.stdout is not None
+            selector.register(process.stdout, selectors.EVENT_READ, (number, process))
+            latest.append(Progress(0, 0, seeds.start + number))
+        failed: int | None = None
+        while selector.get_map():
+            for key, _ in selector.select():
+                number, process = key.data
+                said = _line(key.fileobj, process)
+                if said is None:
+                    selector.unregister(key.fileobj)
+                    continue
+                latest[number] = said
+                if said.failed is not None:
+                    failed = said.failed if failed is None else min(failed, said.failed)
+            if failed is not None:
+                for key in list(selector.get_map().values()):  # whoever is past that seed will find no smaller one
+                    if latest[key.data[0]].next_seed >= failed:
+                        selector.unregister(key.fileobj)
+                if selector.get_map():
+                    continue
+            yield sum(each.runs for each in latest), sum(each.turns for each in latest), failed
+
+
+def _started(asked: Asked) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys, minions.testing.worker as worker; sys.exit(worker.main())"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109
+    )
+    assert process.stdin is not None
+    process.stdin.write(asked.line() + "\n")
+    process.stdin.close()
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def _line(stream: Any, process: subprocess.Popen[str]) -> Progress | None:
+    """What a process has said next; None where it has ended in order."""
+    pipe: IO[str] = stream
+    line = pipe.readline()
+    if not line:
+        if process.wait() != 0:
+            raise UsageError(
+                f"a process that made simulated runs has ended with exit code {process.returncode}; what it said is above"
+            )
+        return None
+    said = json.loads(line)
+    if "refused" in said:
+        raise _Refused(said["refused"])
+    return Progress(**said)
+
+
+def _asked(
+    system: Make,
+    sources: Sources,
+    invariants: Invariants,
+    at_end: Invariants,
+    faults: Faults,
+    steps: int,
+    allow: Sequence[type[BaseException]],
+    caller: str,
+) -> Asked | None:
+    """What other processes are told; None where they cannot import it."""
+    modules = [caller, *(function.__module__ for function in _each(invariants)), getattr(system, "__module__", "")]
+
+    def said(thing: Any) -> Any:
+        if not thing and thing is not system:
+            return None
+        whole = Reference.of(thing, modules)
+        if whole is not None:
+            return attrs.asdict(whole)
+        parts = [Reference.of(each, modules) for each in thing] if isinstance(thing, (list, tuple)) else [None]
+        if None in parts:
+            raise LookupError
+        return [attrs.asdict(part) for part in parts if part is not None]
+
+    try:
+        return Asked(
+            system=said(system),
+            sources=said(sources),
+            invariants=said(invariants),
+            at_end=said(at_end),
+            allow=said(allow),
+            faults=attrs.asdict(faults),
+            steps=steps,
+            seeds=(0, 0, 1),
+        )
+    except LookupError:
+        return None
+
+
+def _each(functions: Invariants) -> Iterable[Any]:
+    return (functions,) if callable(functions) else functions
+
+
+def _refuse_bad_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"explore({name}={value!r}): this is a number, 1 or more")
+
+
+def _module_of_caller() -> str:
+    """The name of the module that has called `explore`."""
+    frame = sys._getframe(2)
+    name: str = frame.f_globals.get("__name__", "")
+    return name
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(f"explore: {line}\n")
+    sys.stderr.flush()

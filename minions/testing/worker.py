@@ -1,0 +1,139 @@
+"""A process that makes simulated runs for `explore`, which starts it with `main`.
+
+It reads one line of JSON, what to simulate and with which seeds, and writes lines: how far it has come, the seed that failed,
+or why it cannot.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from minions.errors import MinionsError
+from minions.testing.faults import Faults
+from minions.testing.outcome import Failure
+from minions.testing.references import Reference
+from minions.testing.run import Scenario
+from minions.testing.simulation import run_once, scenario_of
+
+__all__ = ["Asked", "Progress", "main", "runs"]
+
+_TELL_EVERY_S = 0.25
+_YOUNG_OBJECTS = 20_000  # a run leaves many that are freed at once
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What is to be simulated.
+
+    Attributes:
+        system: a system, or what makes one.
+        sources, invariants, at_end, allow: see `simulate`; each None where there is nothing, one reference, or a list of them.
+        faults: the values of `Faults`.
+        steps: see `simulate`.
+        seeds: the first one, the one after the last, and how far they are apart.
+    """
+
+    system: Any
+    sources: Any
+    invariants: Any
+    at_end: Any
+    allow: Any
+    faults: Mapping[str, Any]
+    steps: int
+    seeds: tuple[int, int, int]
+
+    def line(self) -> str:
+        return json.dumps(attrs.asdict(self))
+
+    @classmethod
+    def of(cls, line: str) -> Asked:
+        return cls(**json.loads(line))
+
+    def scenario(self) -> Callable[[], Scenario]:
+        """What it asks for, with everything imported."""
+        return scenario_of(
+            _thing(self.system),
+            _thing(self.sources) or {},
+            _things(self.invariants),
+            _things(self.at_end),
+            Faults(**self.faults),
+            self.steps,
+            _things(self.allow),
+        )
+
+
+@attrs.frozen
+class Progress:
+    """How far a series of runs has come.
+
+    Attributes:
+        runs: how many were made.
+        turns: how many turns of threads those had.
+        next_seed: the first seed that was not tried yet.
+        failed: the seed that has failed, with which the series ends; None while none has.
+    """
+
+    runs: int
+    turns: int
+    next_seed: int
+    failed: int | None = None
+
+
+def runs(make: Callable[[], Scenario], seeds: Iterable[int], every_s: float = _TELL_EVERY_S) -> Iterator[Progress]:
+    """Makes one run with each seed until one fails, and says now and then, and at the end, how far it has come."""
+    before = gc.get_threshold()
+    gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
+    try:
+        made = turns = told = 0
+        seed = -1
+        tell_s = time.monotonic() + every_s
+        for seed in seeds:
+            outcome = run_once(make, seed)
+            if isinstance(outcome, Failure):
+                yield Progress(made + 1, turns, seed, seed)
+                return
+            made += 1
+            turns += outcome.turns
+            if time.monotonic() >= tell_s:
+                told = made
+                yield Progress(made, turns, seed + 1)
+                tell_s = time.monotonic() + every_s
+        if made > told:
+            yield Progress(made, turns, seed + 1)
+    finally:
+        gc.set_threshold(*before)
+
+
+def main() -> int:
+    """Blocks until its seeds are tried, or one has failed."""
+    asked = Asked.of(sys.stdin.readline())
+    out = sys.stdout
+    sys.stdout = sys.stderr  # what the components print is no line of ours
+    try:
+        make = asked.scenario()
+        first, end, step = asked.seeds
+        for progress in runs(make, range(first, end, step)):
+            out.write(json.dumps(attrs.asdict(progress)) + "\n")
+            out.flush()
+    except MinionsError as error:
+        out.write(json.dumps({"refused": str(error)}) + "\n")
+        out.flush()
+        return 1
+    return 0
+
+
+def _thing(reference: Any) -> Any:
+    return None if reference is None else Reference(**reference).thing()
+
+
+def _things(references: Any) -> Any:
+    if isinstance(references, list):
+        return [_thing(reference) for reference in references]
+    return () if references is None else _thing(references)
