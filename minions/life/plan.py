@@ -218,8 +218,8 @@ def _channel(
 
 def _state_codec(node: Node, state: State[Any], problems: list[str], known: Known) -> TypeCodec[Any] | None:
     if state in known:
-        codec: TypeCodec[Any] = known[state]
-        return codec
+        compiled: TypeCodec[Any] = known[state]
+        return compiled
     where = f"state {node.name}.{state.name} of {type_name(state.type)}"
     codec = _tried(
         lambda: state_codec_of(state.type, version=state.version, migrations=state.migrations), where, problems

@@ -103,12 +103,12 @@ def explore(
         tell("on one core: what is simulated is not at the top of a module that another process can import")
     began_s = time.monotonic()
     series = _here(make, seeds) if asked is None else _elsewhere(asked, seeds, wanted)
-    latest = (0, 0)
+    latest = (0, 0, 1)
     tell_s = began_s + _TELL_EVERY_S
     if asked is not None:
         series = _or_here(series, make, seeds, tell)
-    for made, turns, failed in series:
-        latest, now_s = (made, turns), time.monotonic()
+    for made, turns, failed, processes in series:
+        latest, now_s = (made, turns, processes), time.monotonic()
         if failed is not None:
             tell(f"seed {failed} fails, after {made:,} runs in {now_s - began_s:.1f} s; looking for a shorter run")
             simulate(
@@ -129,22 +129,19 @@ def explore(
         if now_s >= tell_s:
             tell(f"{made:,} of {runs:,} runs, {made / (now_s - began_s):,.0f} a second")
             tell_s = now_s + _TELL_EVERY_S
-    explored = Explored(
-        runs=latest[0], turns=latest[1], seconds=time.monotonic() - began_s, processes=1 if asked is None else wanted
-    )
-    tell(
-        f"{explored.runs:,} runs held, {explored.runs_per_s:,.0f} a second on {wanted} {'core' if wanted == 1 else 'cores'}"
-    )
+    explored = Explored(runs=latest[0], turns=latest[1], seconds=time.monotonic() - began_s, processes=latest[2])
+    cores = "one core" if explored.processes == 1 else f"{explored.processes} cores"
+    tell(f"{explored.runs:,} runs held, {explored.runs_per_s:,.0f} a second on {cores}")
     return explored
 
 
-Step = tuple[int, int, "int | None"]
-"""How many runs and turns there were, and the seed that has failed."""
+Step = tuple[int, int, "int | None", int]
+"""How many runs and turns there were, the seed that has failed, and how many processes make the runs."""
 
 
 def _here(make: Callable[[], Scenario], seeds: range) -> Iterator[Step]:
     for progress in runs_of(make, seeds):
-        yield progress.runs, progress.turns, progress.failed
+        yield progress.runs, progress.turns, progress.failed, 1
 
 
 runs_of = runs  # `explore` has an argument of that name
@@ -192,7 +189,7 @@ def _elsewhere(asked: Asked, seeds: range, workers: int) -> Iterator[Step]:
                         selector.unregister(key.fileobj)
                 if selector.get_map():
                     continue
-            yield sum(each.runs for each in latest), sum(each.turns for each in latest), failed
+            yield sum(each.runs for each in latest), sum(each.turns for each in latest), failed, workers
 
 
 def _started(asked: Asked) -> subprocess.Popen[str]:
