@@ -200,9 +200,7 @@ class Run(Probe):
 
     def _come_back(self) -> None:
         if self.choices.one_of("power loss", self._likely_power_losses):
-            lost = self._disk.lose_power(
-                1 + self.choices.below("commits that the power takes", self._disk.at_risk or 1)
-            )
+            lost = self._disk.lose_power(1 + self.choices.below("its commits", self._disk.at_risk or 1))
             self._say(f"with the process the power was lost, and {lost} commits with it")
         self._say("the process starts again, with what is on disk")
 
@@ -266,7 +264,7 @@ class Run(Probe):
     def _before_commit(self) -> None:
         if not self._failing and self._may("disk error", self._likely_disk_errors):
             self._counted["disk_errors"] += 1
-            self._failing = 1 + self.choices.below("disk errors in a row", _MOST_DISK_ERRORS)
+            self._failing = 1 + self.choices.below("its length", _MOST_DISK_ERRORS)
         if self._failing:
             self._failing -= 1
             raise CommitFailed("the disk is full (injected)", permanent=False)
@@ -349,20 +347,15 @@ class Run(Probe):
         if kind == "delays":
             self._stand_still(when, who)
         else:
-            self._restart(self._names[self.choices.below("component to restart", len(self._names))], when)
+            self._restart(self._names[self.choices.below("its component", len(self._names))], when)
 
     def _stand_still(self, when: str, who: str) -> None:
         # Only a component may stand still for longer than a stop takes: the writer would have missed its last commit.
         may_hang = who != "writer" and not self._process.runtime.stopping
         delays_s = (*_DELAYS_S, self._hang_s) if may_hang else _DELAYS_S
-        seconds = delays_s[self.choices.below("seconds of a delay", len(delays_s))]
+        seconds = delays_s[self.choices.below("its seconds", len(delays_s))]
         self._say(f"{who} stood still for {seconds:g} s, {when}")
-        if (
-            seconds == self._hang_s
-            and self._left
-            and self._may_restart
-            and self.choices.below("restart of who hangs", 2)
-        ):
+        if seconds == self._hang_s and self._left and self._may_restart and self.choices.below("its restart", 2):
             self._left -= 1
             self._counted["restarts"] += 1
             self._restart(who.partition("#")[0], "because it hung")
@@ -387,7 +380,7 @@ class Run(Probe):
             return 0
         self._counted["errors"] += 1
         self._errors_of[self._culprit(life, where)] += 1
-        return 1 + self.choices.below("when the error is raised", 2)
+        return 1 + self.choices.below("its moment", 2)
 
     @staticmethod
     def _culprit(life: Life, where: str) -> str:

@@ -13,6 +13,9 @@ Key = tuple[str, int]
 
 _PLAIN_LABELS = ("turn", "without ")
 """Choices that are no faults; these are left out first."""
+_DETAIL_LABELS = "its "
+"""Choices that say more of a fault."""
+_LATER = 5
 
 
 def shrunk(taken: Taken, fails: Callable[[Taken], Taken | None], most_s: float) -> Taken:
@@ -24,7 +27,7 @@ def shrunk(taken: Taken, fails: Callable[[Taken], Taken | None], most_s: float) 
         most_s: how long to look, in seconds.
     """
     until_s = time.monotonic() + most_s
-    best = taken
+    best = _alone(taken, fails, until_s)
     while time.monotonic() < until_s:
         before = dict(best)
         best = _without(best, [key for key in best if not _is_fault(key)], fails, until_s)
@@ -38,6 +41,22 @@ def shrunk(taken: Taken, fails: Callable[[Taken], Taken | None], most_s: float) 
 
 def _is_fault(key: Key) -> bool:
     return not key[0].startswith(_PLAIN_LABELS)
+
+
+def _alone(best: Taken, fails: Callable[[Taken], Taken | None], until_s: float) -> Taken:
+    """One fault of those that there were, and nothing else; perhaps at another moment, because without the rest all is earlier."""
+    faults = [key for key in best if _is_fault(key) and not key[0].startswith(_DETAIL_LABELS)]
+    details = {(label, 0): choice for (label, _), choice in best.items() if label.startswith(_DETAIL_LABELS)}
+    turns = {key: choice for key, choice in best.items() if not _is_fault(key)}
+    for label, last in reversed(faults):
+        for number in range(last + _LATER):
+            for rest in ({}, turns):
+                if time.monotonic() >= until_s:
+                    return best
+                made = fails({**rest, **details, (label, number): best[label, last]})
+                if made is not None and len(made) < len(best):
+                    return made
+    return best
 
 
 def _without(best: Taken, keys: Sequence[Key], fails: Callable[[Taken], Taken | None], until_s: float) -> Taken:
