@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import minions
+import minions.testing
 
 HOUSE = Path(__file__).parent.parent
 PACKAGE = HOUSE / "minions"
@@ -109,6 +110,7 @@ def test_the_reference_has_each_public_name_once_and_no_other() -> None:
     pages = "".join((HOUSE / "docs" / page).read_text(encoding="utf-8") for page in ("reference.md", "errors.md"))
     documented = re.findall(r"^\.\. auto\w+:: minions\.([\w.]+)$", pages, flags=re.MULTILINE)
     named = [name for name in minions.__all__ if name != "wrap"] + [f"wrap.{name}" for name in minions.wrap.__all__]
+    named += [f"testing.{name}" for name in minions.testing.__all__]
     assert sorted(documented) == sorted(named)
 
 
