@@ -99,6 +99,7 @@ class Run(Probe):
         self._counted: Counter[str] = Counter()
         self._errors_of: Counter[str] = Counter()  # by message, or by component and where: those that were injected
         self._failing = 0  # how many of the next commits fail
+        self._has_failed = False  # whether the last one did
         self._failure: Failure | None = None
         self._misuse: MinionsError | None = None
         self._death = ""  # what the process dies of
@@ -262,9 +263,12 @@ class Run(Probe):
         self._anything_may_happen("after a unit of {}", fence.component)
 
     def _before_commit(self) -> None:
-        if not self._failing and self._may("disk error", self._likely_disk_errors):
+        if not (self._failing or (self._has_failed and self._scenario.faults.spare)) and self._may(
+            "disk error", self._likely_disk_errors
+        ):
             self._counted["disk_errors"] += 1
             self._failing = 1 + self.choices.below("its length", _MOST_DISK_ERRORS)
+        self._has_failed = self._failing > 0
         if self._failing:
             self._failing -= 1
             raise CommitFailed("the disk is full (injected)", permanent=False)

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from minions.errors import UsageError
+from minions.fence import Mode
 from minions.model.component import Component
 from minions.model.topology import Topology
 from minions.testing.process import Process, SimulatedLife
@@ -51,6 +52,8 @@ class Script:
             at += 1
             if isinstance(step, Wait):
                 life.sleep(step.seconds)
+                if life.fence.mode is not Mode.LIVE:  # it was cut short, and the next life waits once more
+                    return
                 process.kept[self._component] = at
                 continue
             with life.unit():

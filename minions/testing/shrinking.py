@@ -44,7 +44,7 @@ def _is_fault(key: Key) -> bool:
 
 
 def _alone(best: Taken, fails: Callable[[Taken], Taken | None], until_s: float) -> Taken:
-    """One fault of those that there were, and nothing else; perhaps at another moment, because without the rest all is earlier."""
+    """One of its faults and nothing else; perhaps at another moment, because without the rest all is earlier."""
     faults = [key for key in best if _is_fault(key) and not key[0].startswith(_DETAIL_LABELS)]
     details = {(label, 0): choice for (label, _), choice in best.items() if label.startswith(_DETAIL_LABELS)}
     turns = {key: choice for key, choice in best.items() if not _is_fault(key)}

@@ -8,7 +8,6 @@ from typing import Any
 
 from minions.errors import UsageError
 from minions.life.plan import Known
-from minions.model.component import Component
 from minions.system import System
 from minions.testing.choices import Choices, Taken, said, understood
 from minions.testing.faults import Faults
@@ -24,7 +23,8 @@ __all__ = ["Make", "Sources", "scenario_of", "simulate"]
 _MOST_KNOWN = 1_000
 
 Make = System | Callable[[], System]
-Sources = Mapping[Component | str, Iterable[Any]]
+Sources = Mapping[Any, Iterable[Any]]
+"""By component, or its name."""
 Invariants = Invariant | Sequence[Invariant]
 
 
