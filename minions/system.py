@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, overload
 from minions import events
 from minions.clock import Clock, SystemClock
 from minions.errors import ConfigurationError, StoreError, SystemFailed, TopologyError, UsageError
+from minions.flow.os_threads import OS_THREADS
 from minions.flow.rows import DeadLetter
 from minions.flow.statistics import Statistics
 from minions.life import commands
@@ -41,6 +42,7 @@ from minions.observe.logs import log_event, shown_by_default
 from minions.observe.plugins import Plugins
 from minions.operate.answers import Answers
 from minions.operate.control import Control
+from minions.threads import Threads
 
 __all__ = ["System"]
 
@@ -107,6 +109,7 @@ class System:
         )
         self._control: Control | None = None
         self._event_log: EventLog | None = None  # of the last run; replaced before its observer's thread is started
+        self._watcher: Callable[[events.Event], None] | None = None  # likewise; told of each event, for a test
         self.plugins = Plugins(name)
         self._kept = Kept(name, self._topology, self.folder, lambda: self._running)
 
@@ -499,9 +502,25 @@ class System:
             raise UsageError(f"{self.name}.wait() works while the system runs: inside `with system.started():`")
         return runtime.wait_until_quiet(timeout_s)
 
-    def _make(self, forever: bool) -> Runtime:
+    def _make(
+        self,
+        forever: bool,
+        threads: Threads = OS_THREADS,
+        watcher: Callable[[events.Event], None] | None = None,
+        **instead: Any,
+    ) -> Runtime:
+        """Makes the next run.
+
+        Args:
+            forever: stay when nothing can happen any more.
+            threads: where its threads come from.
+            watcher: told of each event after everybody else, on the observer's thread.
+            instead: settings that hold in the place of what the program and the file say.
+        """
         self._refuse_while_running("run()")
         plan, settings = self._plan_and_settings()
+        settings = attrs.evolve(settings, **instead)
+        self._watcher = watcher
         options = Options(
             folder=self.folder,
             synchronous=settings.synchronous,
@@ -512,7 +531,7 @@ class System:
         )
         self._event_log = EventLog(self.folder, self._clock, self._log)
         hooks = self.plugins.begin(self._clock, f"{self.name}/plugins")
-        self._runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event, hooks)
+        self._runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event, hooks, threads)
         self._answers = self._control = None
         if settings.control:
             self._open_control(self._runtime)
@@ -560,6 +579,8 @@ class System:
             self._event_log.write(event)
         if self._answers is not None:
             self._answers.note(event)
+        if self._watcher is not None:
+            self._watcher(event)
 
     def _refuse_while_running(self, method: str) -> None:
         if self._running is not None:

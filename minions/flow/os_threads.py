@@ -18,11 +18,13 @@ class OsThreads:
 
     get_ident = staticmethod(threading.get_ident)
     get_native_id = staticmethod(threading.get_native_id)
-    parker = Parker
     signal = threading.Event
 
     def thread(self, target: Callable[[], None], name: str) -> threading.Thread:
         return threading.Thread(target=target, name=name, daemon=True)
+
+    def parker(self) -> Parker:
+        return Parker()
 
     def is_current(self, thread: Thread) -> bool:
         return threading.current_thread() is thread

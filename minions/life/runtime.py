@@ -312,8 +312,11 @@ class Runtime:
         """The same for who must not wait for long, and whether the supervisor has answered; else it is as seen without it."""
         now_s = self._clock.monotonic()
         on_time = self.reach(timeout_s)
-        statuses = list(self._supervisor.supervision.statuses.values())
-        return tuple(status.at(now_s) for status in statuses), on_time
+        return self.statuses_seen(now_s), on_time
+
+    def statuses_seen(self, now_s: float) -> tuple[ComponentStatus, ...]:
+        """The same without asking the supervisor, whom that would wake: late, unless it sleeps. Any thread."""
+        return tuple(status.at(now_s) for status in list(self._supervisor.supervision.statuses.values()))
 
     def lives(self) -> list[Life]:
         """The newest life of each thread of a component. Any thread; what it holds changes while it is looked at."""

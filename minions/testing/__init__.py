@@ -4,6 +4,7 @@ from minions.testing.clock import FakeClock
 from minions.testing.exploration import Explored, explore
 from minions.testing.faults import Faults, InjectedError
 from minions.testing.outcome import Result, SimulationFailed
+from minions.testing.running import Running, running
 from minions.testing.scripts import Send, Wait
 from minions.testing.simulation import simulate
 from minions.testing.view import View
@@ -14,10 +15,12 @@ __all__ = [
     "Faults",
     "InjectedError",
     "Result",
+    "Running",
     "Send",
     "SimulationFailed",
     "View",
     "Wait",
     "explore",
+    "running",
     "simulate",
 ]

@@ -6,13 +6,26 @@ The condition's lock is held for a few list operations only; threads are woken o
 from __future__ import annotations
 
 import math
-import threading
+import time
+from collections.abc import Collection
 
 import attrs
 
 from minions.clock import Parkable
+from minions.testing.sleepers import PATIENCE_S, Sleepers
 
-__all__ = ["FakeClock"]
+__all__ = ["FakeClock", "RealClock"]
+
+
+class RealClock(Sleepers):
+    """The machine's own time, and it knows who sleeps."""
+
+    monotonic = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
+
+    def wait(self, parkable: Parkable, deadline_s: float | None) -> None:
+        """Waits on `parkable` until it is woken or the deadline has come."""
+        parkable.park(None if deadline_s is None else max(0.0, deadline_s - time.monotonic()))
 
 
 @attrs.frozen(eq=False)
@@ -23,8 +36,8 @@ class _Waiter:
     deadline_s: float
 
 
-class FakeClock:
-    """A `minions.clock.Clock` whose time only moves by `advance`. Every method may be called from any thread.
+class FakeClock(Sleepers):
+    """A `minions.clock.Clock` whose time only moves by `advance` and `jump`. Every method may be called from any thread.
 
     Args:
         monotonic_s: what `monotonic` begins with.
@@ -32,7 +45,7 @@ class FakeClock:
     """
 
     def __init__(self, *, monotonic_s: float = 1_000.0, wall_s: float = 1_700_000_000.0) -> None:
-        self._changed = threading.Condition()
+        super().__init__()
         self._monotonic_s = monotonic_s  # guarded by _changed, as are all below
         self._wall_s = wall_s
         self._waiters: list[_Waiter] = []
@@ -67,20 +80,65 @@ class FakeClock:
                 self._changed.notify_all()
 
     # ------------------------------------------------------------------ the test's side
-    def advance(self, seconds: float) -> None:
-        """Moves time on and wakes every thread whose moment has come. Returns at once: what they then do takes its own time.
+    def advance(self, seconds: float, *, besides: Collection[str] = (), timeout_s: float = PATIENCE_S) -> None:
+        """Moves time on, from one moment that somebody waits for to the next, and blocks until all is done that follows.
+
+        At each of these moments those are woken that wait for it, and time goes on only when everybody sleeps again: see
+        `settle`, which is also the first step and the last. So everything happens at its own moment, in order, and a schedule
+        misses no tick however far time moves; what takes time itself, by `self.sleep` for example, takes it while time moves.
+
+        Where `running` has started no system on this clock, there is nobody to wait for: who waits for one of the moments is
+        woken, and it returns at once.
+
+        Args:
+            seconds: how far.
+            besides: whom not to wait for, see `settle`.
+            timeout_s: how long each step may take, in real seconds.
+
+        Raises:
+            ValueError: time does not go back, nor to infinity.
+            TimeoutError: somebody does not sleep again, see `settle`; time has come to the moment that woke it.
+        """
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"advance(seconds={seconds!r}): time moves on only")
+        with self._changed:
+            until_s = self._monotonic_s + seconds
+            is_alone = not self._alive
+        if is_alone:
+            self.jump(seconds)
+            return
+        while True:
+            self.settle(besides=besides, timeout_s=timeout_s)
+            with self._changed:
+                moments = [waiter.deadline_s for waiter in self._waiters if waiter.deadline_s > self._monotonic_s]
+                next_s = min([until_s, *moments])
+                due = self._move_locked(next_s)
+            for parkable in due:
+                parkable.unpark()
+            if next_s == until_s:
+                self.settle(besides=besides, timeout_s=timeout_s)
+                return
+
+    def jump(self, seconds: float) -> None:
+        """Moves time on in one step, as when the machine was suspended. Returns at once, without waiting for anybody.
+
+        Whoever waits for one of the moments on the way is woken when all of them are over: ticks are late then, or missed.
 
         Raises:
             ValueError: time does not go back, nor to infinity.
         """
         if not 0 <= seconds < math.inf:
-            raise ValueError(f"advance(seconds={seconds!r}): time moves on only")
+            raise ValueError(f"jump(seconds={seconds!r}): time moves on only")
         with self._changed:
-            self._monotonic_s += seconds
-            self._wall_s += seconds
-            due = [waiter.parkable for waiter in self._waiters if waiter.deadline_s <= self._monotonic_s]
+            due = self._move_locked(self._monotonic_s + seconds)
         for parkable in due:
             parkable.unpark()
+
+    def _move_locked(self, moment_s: float) -> list[Parkable]:
+        """Moves time to a moment; returns whom to wake."""
+        self._wall_s += moment_s - self._monotonic_s
+        self._monotonic_s = moment_s
+        return [waiter.parkable for waiter in self._waiters if waiter.deadline_s <= moment_s]
 
     def waits(self) -> tuple[float, ...]:
         """How many seconds from now the moments are that threads wait for, the next one first."""

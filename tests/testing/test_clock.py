@@ -45,12 +45,13 @@ def test_both_times_move_together_and_only_when_told() -> None:
     assert (clock.monotonic(), clock.wall()) == (7.5, 102.5)
 
 
+@pytest.mark.parametrize("move", ["advance", "jump"])
 @pytest.mark.parametrize("seconds", [-0.1, float("inf"), float("nan")])
-def test_time_does_not_go_back(seconds: float) -> None:
+def test_time_does_not_go_back(seconds: float, move: str) -> None:
     clock = FakeClock()
     before = clock.monotonic()
-    with pytest.raises(ValueError, match="time moves on only"):
-        clock.advance(seconds=seconds)
+    with pytest.raises(ValueError, match=rf"{move}\(seconds={seconds}\): time moves on only"):
+        getattr(clock, move)(seconds=seconds)
     assert clock.monotonic() == before
 
 
