@@ -3,6 +3,7 @@
 from minions.testing.clock import FakeClock
 from minions.testing.exploration import Explored, explore
 from minions.testing.faults import Faults, InjectedError
+from minions.testing.harness import Harness, harness
 from minions.testing.outcome import Result, SimulationFailed
 from minions.testing.running import Running, running
 from minions.testing.scripts import Send, Wait
@@ -13,6 +14,7 @@ __all__ = [
     "Explored",
     "FakeClock",
     "Faults",
+    "Harness",
     "InjectedError",
     "Result",
     "Running",
@@ -21,6 +23,7 @@ __all__ = [
     "View",
     "Wait",
     "explore",
+    "harness",
     "running",
     "simulate",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from minions.errors import MessageRefused
@@ -17,19 +16,18 @@ __all__ = ["Feeder"]
 
 
 class Feeder:
-    """Feeds one inbox, on one thread."""
+    """Feeds one inbox, on one thread. Nothing here blocks."""
 
-    def __init__(self, journal: Journal, channel: Channel, inbox: Inbox[Any], name: str) -> None:
+    def __init__(self, journal: Journal, channel: Channel, inbox: Inbox[Any]) -> None:
         """Args:
         journal: of the run.
         channel: of the inbox.
         inbox: that is fed.
-        name: of the inbox, for people.
         """
         self._journal = journal
         self._channel = channel
         self._inbox = inbox
-        self._name = name
+        self._name = channel.name
         self._fence = Fence("the test", 0)
         self._parker = Parker()
 
@@ -49,23 +47,21 @@ class Feeder:
         unit.send((self._channel,), message, codec is None or codec.immutable, stored)
         return unit
 
-    def send(self, message: Any, timeout_s: float) -> None:
-        """Sends a message; blocks while there is no room.
+    def offer(self, unit: Unit) -> bool:
+        """Makes a unit whole, if there is room for it now; False where there is none, and nothing was sent.
 
         Raises:
-            MessageRefused, CannotEncode: see `unit`.
-            InboxFull: the inbox is full, and says so.
-            TimeoutError: there was no room within so many real seconds.
+            InboxFull: the inbox is full, and refuses what does not fit.
+            StoreError: the store has failed for good.
         """
-        unit = self.unit(message)
-        give_up_s = time.monotonic() + timeout_s
-        while (ticket := self._journal.submit(unit, self._fence, self._parker)) is not None:
-            while self._journal.waits(ticket, self._fence, None):
-                left_s = give_up_s - time.monotonic()
-                if left_s <= 0:
-                    self._journal.withdraw(unit, ticket)
-                    raise TimeoutError(
-                        f"{self._name} has been full for {timeout_s:g} real seconds ({self._channel.size} messages): have its "
-                        "component handle some before you send more, or raise its capacity"
-                    )
-                self._parker.park(left_s)
+        ticket = self._journal.submit(unit, self._fence, self._parker)
+        if ticket is not None:
+            self._journal.withdraw(unit, ticket)
+        return ticket is None
+
+    def full(self, after: str) -> str:
+        """What to say when there was no room."""
+        return (
+            f"{self._name} is full ({self._channel.size} messages){after}: have its component handle some before more are sent, "
+            "or raise its capacity"
+        )

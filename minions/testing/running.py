@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -284,15 +285,8 @@ class Running:
             MessageRefused: a message is of another class; those before it are sent.
             TimeoutError: there is no room.
         """
-        runtime = self._runs()
-        component, channel = self._channel_of(inbox)
-        feeder = Feeder(runtime.journal, channel, inbox, f"{component}.{inbox.name}")
-        for message in messages:
-            feeder.send(message, self._timeout_s)
-
-    def _channel_of(self, inbox: Inbox[Any]) -> tuple[str, Any]:
-        node = None
         given: object = inbox
+        node = None
         if isinstance(given, Inbox) and given.blueprint is not None:
             node = self.system._topology.node_of(given.blueprint)
         if node is None:
@@ -300,7 +294,14 @@ class Running:
                 f"{self.system.name}: send() takes first an inbox of a component that was added, such as average.readings, "
                 f"not {inbox!r}"
             )
-        return node.name, self._runs().plan.nodes[node.name].reads[inbox.name]
+        runtime = self._runs()
+        feeder = Feeder(runtime.journal, runtime.plan.nodes[node.name].reads[inbox.name], inbox)
+        for message in messages:
+            unit = feeder.unit(message)
+            try:
+                self.clock.until(partial(feeder.offer, unit), timeout_s=self._timeout_s)
+            except TimeoutError:
+                raise TimeoutError(feeder.full(f" after {self._timeout_s:g} real seconds")) from None
 
     @property
     def told(self) -> tuple[events.Event, ...]:
