@@ -41,6 +41,7 @@ from minions.model.wrapped import Wrapped
 from minions.system import System
 from minions.testing.disk import MemoryDisk
 from minions.testing.feeder import Feeder
+from minions.testing.looking import last_events, look_at
 from minions.testing.process import Probe, Process, SimulatedLife
 from minions.testing.world import World
 
@@ -143,7 +144,7 @@ class Harness(Generic[C]):
         if error is None:
             self.stop()
         else:
-            self._close()
+            self.close()
 
     def start(self) -> Self:
         """Starts it, if it does not run, with what is on disk.
@@ -167,7 +168,7 @@ class Harness(Generic[C]):
         self._go(self._world.settle)
         refusal = process.runtime.refusal
         if refusal is not None:
-            self._close()
+            self.close()
             raise refusal
         return self
 
@@ -185,7 +186,13 @@ class Harness(Generic[C]):
                 process.runtime.stop("stopped")
                 self._go(lambda: self._world.run(lambda: process.over))
         finally:
-            self._close()
+            self.close()
+
+    def close(self) -> None:
+        """Lets go of it as it is, without its `on_stop`. What it keeps is on disk. Without effect where it is down."""
+        process = self._running.pop("process", None)
+        if process is not None:
+            process.close()
 
     def crash(self) -> None:
         """Its process dies here and now, as by ``kill -9``: nothing more of it runs, not even its `on_stop`.
@@ -379,6 +386,15 @@ class Harness(Generic[C]):
         """The component as seen from the partition of a key; see `System.partition`."""
         return self._system.partition(self.component, key)
 
+    def look(self) -> str:
+        """What there is to be seen, for people: the component with what it is at, what waits, the last events."""
+        process = self._running.get("process")
+        if process is None:
+            state = f"{self._node.name} has crashed" if self.crashed else f"{self._node.name} does not run"
+        else:
+            state = look_at(process.runtime, self._world.now_s)
+        return f"{state}\n{last_events(self.told)}"
+
     @property
     def now_s(self) -> float:
         """Its time: monotonic seconds."""
@@ -406,11 +422,6 @@ class Harness(Generic[C]):
                 "again"
             )
         return process.runtime
-
-    def _close(self) -> None:
-        process = self._running.pop("process", None)
-        if process is not None:
-            process.close()
 
     def _go(self, step: Callable[[], object]) -> None:
         """Drives the world, and deals with what came of it."""

@@ -17,11 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import attrs
-
 from minions import events
 from minions.errors import UsageError
-from minions.life.life import Life
 from minions.life.lifecycle import Phase
 from minions.life.runtime import Runtime
 from minions.life.status import ComponentStatus
@@ -32,12 +29,10 @@ from minions.model.ports import Inbox
 from minions.system import System
 from minions.testing.clock import FakeClock, RealClock
 from minions.testing.feeder import Feeder
+from minions.testing.looking import indented, last_events, line_of, look_at
 from minions.testing.sleepers import PATIENCE_S
 
 __all__ = ["Running", "running"]
-
-_MOST_EVENTS_SHOWN = 20
-_LONG = ("traceback", "stack", "evidence")
 
 E = TypeVar("E", bound=events.Event)
 T = TypeVar("T")
@@ -190,7 +185,7 @@ class Running:
         wrong = [*self._end(), *self._unexpected()]
         if not wrong:
             return
-        text = f"{self.system.name}: " + "\n".join(wrong) + "\n" + self._last_events()
+        text = f"{self.system.name}: " + "\n".join(wrong) + "\n" + last_events(self.told)
         if error is not None:
             error.add_note(text)
             return
@@ -328,27 +323,10 @@ class Running:
         runtime = self._runtime
         if runtime is None:
             return f"{self.system.name} was not started"
-        lines = ["components:"]
-        lives = {life.name: life for life in runtime.lives()}
-        for status in runtime.statuses_seen(self.clock.monotonic()):
-            line = f"  {status.name}: {status.phase.value}, life {status.epoch}"
-            life = lives.get(status.name)
-            if status.next_life_in_s is not None:
-                line += f", next life in {status.next_life_in_s:.3g} s"
-            if life is not None and status.phase.has_thread:
-                line += _at(life)
-            lines.append(line.rstrip())
-        sizes = {name: channel.size for name, channel in runtime.plan.channels.items() if channel.size}
-        lines += ["inboxes:", *(f"  {name}: {size} waiting" for name, size in sizes.items())] if sizes else []
+        parts = [look_at(runtime, self.clock.monotonic())]
         if isinstance(self.clock, FakeClock) and (moments := self.clock.waits()):
-            lines.append(f"time stands still; the next moment that somebody waits for comes in {moments[0]:.3g} s")
-        return "\n".join(lines) + "\n" + self._last_events()
-
-    def _last_events(self) -> str:
-        told = self.told
-        skipped = len(told) - _MOST_EVENTS_SHOWN
-        lines = [f"  ({skipped} before)"] if skipped > 0 else []
-        return "\n".join(["events:", *lines, *(f"  {_line(event)}" for event in told[-_MOST_EVENTS_SHOWN:])])
+            parts.append(f"time stands still; the next moment that somebody waits for comes in {moments[0]:.3g} s")
+        return "\n".join([*parts, last_events(self.told)])
 
     # ------------------------------------------------------------------ the end
     def _end(self) -> list[str]:
@@ -387,12 +365,12 @@ class Running:
         failures = [event for event in told if isinstance(event, (events.ComponentFailed, events.AfterCommitFailed))]
         stopped = self._runs().stopped
         for what, found in (
-            ("failure", [f"{_line(event)}\n{_indented(event.traceback)}" for event in failures]),
-            ("dead letter", [_line(event) for event in told if isinstance(event, events.MessageSetAside)]),
+            ("failure", [f"{line_of(event)}\n{indented(event.traceback)}" for event in failures]),
+            ("dead letter", [line_of(event) for event in told if isinstance(event, events.MessageSetAside)]),
             (
                 "zombie",
                 [
-                    f"{event.component}, life {event.epoch}, was abandoned\n{_indented(event.stack)}"
+                    f"{event.component}, life {event.epoch}, was abandoned\n{indented(event.stack)}"
                     for event in told
                     if isinstance(event, events.ComponentAbandoned)
                 ],
@@ -411,7 +389,7 @@ class Running:
             if not isinstance(thread, threading._DummyThread):  # which is none of Python's, and cannot be waited for
                 thread.join(max(0.0, give_up_s - time.monotonic()))
             if thread.is_alive():
-                yield f"thread {thread.name} is left\n{_indented(stack_of(thread.ident))}".rstrip()
+                yield f"thread {thread.name} is left\n{indented(stack_of(thread.ident))}".rstrip()
 
     # ------------------------------------------------------------------ within
     def _watch(self, event: events.Event) -> None:
@@ -451,23 +429,6 @@ class Running:
 
 def _is_no_count(value: Any) -> bool:
     return value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0)
-
-
-def _at(life: Life) -> str:
-    """What a life is at."""
-    waits_for = life.waits_for
-    return f", waits for {waits_for}" if waits_for else f", in {life.doing}\n{_indented(stack_of(life.ident))}"
-
-
-def _line(event: events.Event) -> str:
-    """An event in one line."""
-    told = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-    values = [f"{name}={value!r}" for name, value in told.items() if name not in _LONG and value not in ("", (), None)]
-    return f"{type(event).__name__}({', '.join(values)})"
-
-
-def _indented(text: str) -> str:
-    return "".join(f"    {line}\n" for line in text.splitlines())
 
 
 def _plural(word: str, count: int) -> str:
