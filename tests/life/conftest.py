@@ -16,6 +16,7 @@ import pytest
 from minions import System, Watchdog, events
 from minions.clock import Clock, SystemClock
 from minions.flow import rows
+from minions.flow.os_threads import OS_THREADS
 from minions.flow.store import Store, read_rows
 from minions.life.runtime import Options, Runtime
 from minions.testing import FakeClock
@@ -91,10 +92,16 @@ class Log:
 class Running:
     """One run of a system, and everything that it has told."""
 
-    def __init__(self, system: System, clock: Clock | None, **options: Any) -> None:
+    def __init__(self, system: System, clock: Clock | None, *, watched: bool = False, **options: Any) -> None:
+        """Args:
+        clock: the time; by default the machine's.
+        watched: whether the clock knows who sleeps. Then it waits for all when it advances.
+        options: see `Options`.
+        """
         self.system = system
         self.clock = clock
         self.told = Log()
+        self.components = [node.name for node in system._topology.nodes]
         if clock is not None:  # its ticks are no part of the time that such a test lets pass
             options.setdefault("watchdog", Watchdog(enabled=False))
         self.runtime = Runtime(
@@ -104,6 +111,7 @@ class Running:
             Options(**{"folder": system.folder, "forever": True, **options}),
             clock or SystemClock(),
             self.told.add,
+            threads=clock.threads if watched and isinstance(clock, FakeClock) else OS_THREADS,
         )
         system._runtime = self.runtime  # so that states are read as of the last whole unit
         try:
@@ -143,7 +151,7 @@ class Running:
         for _ in range(2):
             self.reach()
             if isinstance(self.clock, FakeClock):
-                self.clock.advance(seconds=1_000.0)
+                self.clock.jump(seconds=1_000.0)
         self.runtime.end()
 
     def stop(self, reason: str = "stopped") -> events.SystemStopped:
