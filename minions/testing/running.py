@@ -192,6 +192,17 @@ class Running:
         self.report = self.report or self.look()
         raise AssertionError(text)
 
+    @property
+    def runtime(self) -> Runtime:
+        """The run of the system, for tests of the runtime itself.
+
+        Raises:
+            UsageError: the block was not entered.
+        """
+        if self._runtime is None:
+            raise UsageError(f"running({self.system.name!r}): enter the block first: `with running(system) as run:`")
+        return self._runtime
+
     # ------------------------------------------------------------------ waiting
     def until(self, predicate: Callable[[], V], *, timeout_s: float | None = None) -> V:
         """Blocks until `predicate` answers something true, and returns that. Nobody asks it again and again: see below.
@@ -230,7 +241,7 @@ class Running:
             TimeoutError: it did not come to that; with what there is to be seen.
         """
         self.until(
-            lambda: self.clock.is_settled(besides=besides) and (self._is_idle() or self._runs().is_over),
+            lambda: self.clock.is_settled(besides=besides) and (self._is_idle() or self.runtime.is_over),
             timeout_s=timeout_s,
         )
 
@@ -248,7 +259,7 @@ class Running:
         Raises:
             TimeoutError: it runs.
         """
-        runtime = self._runs()
+        runtime = self.runtime
         self.until(lambda: runtime.is_over, timeout_s=timeout_s)
         assert runtime.stopped is not None
         return runtime.stopped
@@ -263,7 +274,7 @@ class Running:
         """
         if late := self._end():
             raise AssertionError(f"{self.system.name}: {late[0]}")
-        stopped = self._runs().stopped
+        stopped = self.runtime.stopped
         assert stopped is not None
         return stopped
 
@@ -289,7 +300,7 @@ class Running:
                 f"{self.system.name}: send() takes first an inbox of a component that was added, such as average.readings, "
                 f"not {inbox!r}"
             )
-        runtime = self._runs()
+        runtime = self.runtime
         feeder = Feeder(runtime.journal, runtime.plan.nodes[node.name].reads[inbox.name], inbox)
         for message in messages:
             unit = feeder.unit(message)
@@ -312,7 +323,7 @@ class Running:
 
         Exact while everybody sleeps (`settle`, `until_idle`), and may be late otherwise.
         """
-        found = self._runs().statuses_seen(self.clock.monotonic())
+        found = self.runtime.statuses_seen(self.clock.monotonic())
         if component is None:
             return found
         name = self.system._node_named(component).name
@@ -331,7 +342,7 @@ class Running:
     # ------------------------------------------------------------------ the end
     def _end(self) -> list[str]:
         """Stops the system; returns what was wrong with that."""
-        runtime, clock = self._runs(), self.clock
+        runtime, clock = self.runtime, self.clock
         stop_timeout_s = runtime._options.stop_timeout_s
         patience_s = self._timeout_s + (0.0 if isinstance(clock, FakeClock) else stop_timeout_s)
         late: list[str] = []
@@ -350,7 +361,7 @@ class Running:
 
     def _until_over(self, timeout_s: float) -> None:
         """Blocks until the system has ended. Where time stands still, it goes on while everybody sleeps."""
-        runtime, clock = self._runs(), self.clock
+        runtime, clock = self.runtime, self.clock
         if not isinstance(clock, FakeClock):
             clock.until(lambda: runtime.is_over, timeout_s=timeout_s)
             return
@@ -363,7 +374,7 @@ class Running:
         """What has happened that the test did not expect."""
         told = self.told
         failures = [event for event in told if isinstance(event, (events.ComponentFailed, events.AfterCommitFailed))]
-        stopped = self._runs().stopped
+        stopped = self.runtime.stopped
         for what, found in (
             ("failure", [f"{line_of(event)}\n{indented(event.traceback)}" for event in failures]),
             ("dead letter", [line_of(event) for event in told if isinstance(event, events.MessageSetAside)]),
@@ -399,17 +410,12 @@ class Running:
             self.clock.leave_behind(f"{self.system.name}/{event.component}")
         self.clock.happened()
 
-    def _runs(self) -> Runtime:
-        if self._runtime is None:
-            raise UsageError(f"running({self.system.name!r}): enter the block first: `with running(system) as run:`")
-        return self._runtime
-
     def _patience_s(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else timeout_s
 
     def _is_idle(self) -> bool:
         """Whether nothing waits and nobody is to come back; exact while everybody sleeps."""
-        runtime = self._runs()
+        runtime = self.runtime
         up = []
         for status in runtime.statuses_seen(self.clock.monotonic()):
             if status.phase in (Phase.WAITING, Phase.STARTING, Phase.BACKOFF, Phase.STOPPING):

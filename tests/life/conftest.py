@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 import pytest
 
-from minions import System, Watchdog, events
+from minions import System, Watchdog, events, testing
 from minions.clock import Clock, SystemClock
 from minions.flow import rows
 from minions.flow.os_threads import OS_THREADS
@@ -158,6 +158,12 @@ class Running:
         """Stops in order and blocks until all is over."""
         self.runtime.stop(reason)
         return self.ended()
+
+
+def in_virtual_time(system: System, clock: FakeClock, **options: Any) -> testing.Running:
+    """A system that runs in its own folder for a block, without a watchdog, whose ticks would be moments of time too."""
+    options.setdefault("watchdog", Watchdog(enabled=False))
+    return testing.running(system, clock=clock, folder=system.folder, **options)
 
 
 Start = Callable[..., Running]

@@ -27,8 +27,8 @@ from minions.clock import Parkable
 from minions.flow import rows
 from minions.flow.store import read_rows
 from minions.life.lifecycle import Phase
-from minions.testing import FakeClock
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Running, Start
+from minions.testing import FakeClock, Running, harness
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, in_virtual_time
 
 NO_JITTER = Backoff(initial_s=5.0, jitter_ratio=0.0)
 
@@ -62,7 +62,7 @@ def until_it_waits(clock: FakeClock, in_s: float) -> None:
         assert clock._changed.wait_for(lambda: in_s in clock._waits_locked(), PATIENCE_S), clock._waits_locked()
 
 
-def test_a_tick_is_one_unit_of_work(system: System, start: Start, clock: FakeClock) -> None:
+def test_a_tick_is_one_unit_of_work(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Ticking(Component):
@@ -90,20 +90,16 @@ def test_a_tick_is_one_unit_of_work(system: System, start: Start, clock: FakeClo
 
     ticking, taking = system.add(Ticking()), system.add(Taking())
     system.connect(ticking.out, taking.numbers)
-    run = start(system, clock=clock).up()
-    for count in (1, 2):
-        until_it_waits(clock, 10.0)
-        clock.advance(10.0)
-        log.wait_for_count(3 * count)
-    run.stop()
+    with in_virtual_time(system, clock):
+        for count in (1, 2):
+            clock.advance(10.0)
+            assert len(log.entries) == 3 * count
     assert [entry for entry in log.entries if isinstance(entry, int)] == [1, -1, 2, -2]
     assert [entry for entry in log.entries if not isinstance(entry, int)] == [("committed", 1), ("committed", 2)]
     assert (ticking.count, dict(ticking.squares)) == (2, {1: 1, 2: 4})
 
 
-def test_a_tick_that_raises_never_was_and_is_made_by_the_next_life_at_once(
-    system: System, start: Start, clock: FakeClock
-) -> None:
+def test_a_tick_that_raises_never_was_and_is_made_by_the_next_life_at_once(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Ticking(Component):
@@ -112,37 +108,31 @@ def test_a_tick_that_raises_never_was_and_is_made_by_the_next_life_at_once(
         @every(seconds=10, missed="none")
         def report(self) -> None:
             self.count += 1
-            log.add(self.count)
+            log.add((self.count, clock.monotonic() - 1_000.0))
             if len(log.entries) < 3:
                 raise ValueError("not yet")
 
     ticking = system.add(Ticking(), restart=Restart(backoff=NO_JITTER))
-    run = start(system, clock=clock).up()
-    until_it_waits(clock, 10.0)
-    clock.advance(10.0)
-    for backoff_s in (5.0, 10.0):
-        until_it_waits(clock, backoff_s)
-        clock.advance(backoff_s)
-    log.wait_for_count(3)
-    until_it_waits(clock, 5.0)  # the distances stay: 30 s after the begin
-    failed = run.all(events.ComponentFailed)
+    with in_virtual_time(system, clock, expect_failures=2) as run:
+        clock.advance(25.0)
+        assert log.entries == [(1, 10.0), (1, 15.0), (1, 25.0)]
+        assert clock.waits() == (5.0,)  # the distances stay: 30 s after the begin
+        failed = run.seen(events.ComponentFailed)
     assert [(event.where, event.error, event.attempt) for event in failed] == [("report", "ValueError: not yet", 0)] * 2
-    run.stop()
-    assert log.entries == [1, 1, 1]
+    assert len(log.entries) == 3
     assert ticking.count == 1
 
 
-def test_a_tick_that_fails_too_often_stops_the_system(system: System, start: Start, clock: FakeClock) -> None:
+def test_a_tick_that_fails_too_often_stops_the_system(system: System, clock: FakeClock) -> None:
     class Ticking(Component):
         @every(seconds=10)
         def report(self) -> None:
             raise ValueError("never")
 
     system.add(Ticking(), restart=Restart(failures=0))
-    run = start(system, clock=clock).up()
-    until_it_waits(clock, 10.0)
-    clock.advance(10.0)
-    assert run.ended().problems == ("ticking failed in report: ValueError: never",)
+    with in_virtual_time(system, clock, expect_failures=1, expect_problems=1) as run:
+        clock.advance(10.0)
+        assert run.until_over().problems == ("ticking failed in report: ValueError: never",)
 
 
 def test_ticks_come_between_messages_and_never_during_one(system: System, start: Start, clock: FakeClock) -> None:
@@ -198,7 +188,7 @@ def test_ticks_come_between_messages_and_never_during_one(system: System, start:
         threads.clear()
 
 
-def test_a_component_that_is_paused_makes_no_ticks(system: System, start: Start, clock: FakeClock) -> None:
+def test_a_component_that_is_paused_makes_no_ticks(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Ticking(Component):
@@ -207,16 +197,17 @@ def test_a_component_that_is_paused_makes_no_ticks(system: System, start: Start,
             log.add("tick")
 
     ticking = system.add(Ticking())
-    start(system, clock=clock).up()
-    until_it_waits(clock, 10.0)
-    system.pause(ticking).result(PATIENCE_S)
-    clock.advance(100.0)
-    asked = system.run_now(ticking.tick)
-    system.resume(ticking).result(PATIENCE_S)
-    asked.result(PATIENCE_S)
-    log.wait_for_count(2)
-    until_it_waits(clock, 10.0)
-    assert log.entries == ["tick"] * 2  # one for all that were held up, and the one that was asked for
+    with in_virtual_time(system, clock):
+        system.pause(ticking).result(PATIENCE_S)
+        clock.advance(100.0)
+        asked = system.run_now(ticking.tick)
+        clock.settle()
+        assert log.entries == []
+        system.resume(ticking).result(PATIENCE_S)
+        clock.settle()
+        assert asked.done()
+        assert log.entries == ["tick"] * 2  # one for all that were held up, and the one that was asked for
+        assert clock.waits() == (10.0,)
 
 
 def test_a_component_that_is_paused_waits_for_nobody_but_who_resumes_it(system: System, start: Start) -> None:
@@ -314,7 +305,7 @@ def test_a_component_that_was_asked_to_stop_makes_no_tick(system: System, start:
     assert log.entries == ["tick", "stopped"]
 
 
-def test_a_system_with_a_schedule_left_does_not_end(system: System, start: Start, clock: FakeClock) -> None:
+def test_a_system_with_a_schedule_left_does_not_end(system: System, clock: FakeClock) -> None:
     class Ends(Component):
         out = Outbox(Number)
 
@@ -332,27 +323,27 @@ def test_a_system_with_a_schedule_left_does_not_end(system: System, start: Start
 
     ends, ticking = system.add(Ends()), system.add(Ticking())
     system.connect(ends.out, ticking.numbers)
-    run = start(system, clock=clock, forever=False).up()
-    run.wait_for(events.ComponentFinished)
-    until_it_waits(clock, 3_600.0)
-    assert not run.runtime.wait_until_quiet(0.0)
-    assert run.runtime.is_alive
-    system.stop(ticking).result(PATIENCE_S)
-    assert run.runtime.is_alive  # somebody may start it again
-    assert run.stop().problems == ()
+    with in_virtual_time(system, clock, forever=False) as run:
+        run.until_idle()
+        assert run.status(ends)[0].phase is Phase.FINISHED
+        assert clock.waits() == (3_600.0,)
+        assert not system.wait(0.0)
+        assert system.status()
+        system.stop(ticking).result(PATIENCE_S)
+        run.settle()
+        assert system.status()  # somebody may start it again
 
 
-def test_a_schedule_that_was_given_up_is_not_waited_for(system: System, start: Start, clock: FakeClock) -> None:
+def test_a_schedule_that_was_given_up_is_not_waited_for(system: System, clock: FakeClock) -> None:
     class Ticking(Component):
         @every(seconds=10)
         def tick(self) -> None:
             raise ValueError("never")
 
     system.add(Ticking(), restart=Restart(failures=0, on_give_up="isolate"))
-    run = start(system, clock=clock, forever=False).up()
-    until_it_waits(clock, 10.0)
-    clock.advance(10.0)
-    assert run.ended().problems == ("ticking failed in tick: ValueError: never",)
+    with in_virtual_time(system, clock, forever=False, expect_failures=1, expect_problems=1) as run:
+        clock.advance(10.0)
+        assert run.until_over().problems == ("ticking failed in tick: ValueError: never",)
 
 
 def test_a_component_of_schedules_only_that_is_used_stops_after_its_users(system: System, start: Start) -> None:
@@ -383,16 +374,17 @@ def test_a_component_of_schedules_only_that_is_used_stops_after_its_users(system
     assert log.entries == [1, "closed"]
 
 
-def test_what_waits_for_a_tick_says_so(system: System, start: Start, clock: FakeClock) -> None:
+def test_what_waits_for_a_tick_says_so(system: System, clock: FakeClock) -> None:
     class Ticking(Component):
         @cron("0 0 1 1 *")
         def tick(self) -> None: ...
 
     system.add(Ticking())
-    run = start(system, clock=clock).up()
-    until_it_waits(clock, 60.0)
-    life = run.runtime._threads["ticking"].life
-    assert (life.waits_for, life.open_unit) == ("its next tick", None)
+    with in_virtual_time(system, clock) as run:
+        clock.settle()
+        assert clock.waits() == (60.0,)
+        [life] = run.runtime.lives()
+        assert (life.waits_for, life.open_unit) == ("its next tick", None)
 
 
 def test_a_tick_at_work_is_seen_at_work(system: System, start: Start, clock: FakeClock) -> None:
@@ -434,9 +426,7 @@ def test_a_tick_that_hangs_in_python_can_be_broken_off(system: System, start: St
 
 
 # ---------------------------------------------------------------------- over restarts
-def test_a_tick_that_is_on_disk_is_not_made_again(
-    new_system: Callable[[], System], start: Start, clock: FakeClock
-) -> None:
+def test_a_tick_that_is_on_disk_is_not_made_again(new_system: Callable[[], System], clock: FakeClock) -> None:
     log = Log()
 
     class Ticking(Component):
@@ -450,51 +440,42 @@ def test_a_tick_that_is_on_disk_is_not_made_again(
     def begin() -> Running:
         system = new_system()
         system.add(Ticking())
-        return start(system, clock=clock).up()
+        return in_virtual_time(system, clock)
 
-    run = begin()
-    until_it_waits(clock, 10.0)
-    clock.advance(10.0)
-    log.wait_for_count(1)
-    until_it_waits(clock, 10.0)
-    clock.advance(3.0)
-    run.stop()
-    run = begin()
-    assert 6.9 < clock.wait_for_waiters(1)[-1] < 7.1
-    run.stop()
+    with begin():
+        clock.advance(13.0)
+        assert log.entries == [1]
+    with begin():
+        clock.settle()
+        [wait_s] = clock.waits()
+        assert 6.9 < wait_s < 7.1
     assert log.entries == [1]
     clock.advance(30.0)
-    run = begin()
-    log.wait_for_count(2)
-    run.stop()
-    assert log.entries == [1, 2]  # one for the three that were missed
+    with begin():
+        clock.settle()
+        assert log.entries == [1, 2]  # one for the three that were missed
 
 
-def test_where_nothing_is_kept_no_tick_is(system: System, start: Start, clock: FakeClock) -> None:
+def test_where_nothing_is_kept_no_tick_is(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Ticking(Component):
         @every(seconds=10)
         def tick(self) -> None:
-            log.add("tick")
+            log.add(clock.monotonic() - 1_000.0)
             self.commit()
             if len(log.entries) == 1:
                 raise ValueError("once")
 
     system.add(Ticking(), restart=Restart(backoff=NO_JITTER))
-    run = start(system, clock=clock).up()
-    until_it_waits(clock, 10.0)
-    clock.advance(4.0)
-    clock.advance(6.0)
-    until_it_waits(clock, 5.0)
-    clock.advance(5.0)
-    log.wait_for_count(2)
-    until_it_waits(clock, 5.0)  # the next life knows when the last tick was, although nothing is on disk
-    run.stop()
+    with in_virtual_time(system, clock, expect_failures=1):
+        clock.advance(15.0)
+        assert log.entries == [10.0, 15.0]
+        assert clock.waits() == (5.0,)  # the next life knows when the last tick was, although nothing is on disk
     assert not system.folder.exists()
 
 
-def test_what_is_on_disk_of_a_schedule_is_one_row(system: System, start: Start, clock: FakeClock) -> None:
+def test_what_is_on_disk_of_a_schedule_is_one_row(system: System, clock: FakeClock) -> None:
     class Ticking(Component):
         count = State(int)
 
@@ -506,13 +487,9 @@ def test_what_is_on_disk_of_a_schedule_is_one_row(system: System, start: Start, 
         def seldom(self) -> None: ...
 
     ticking = system.add(Ticking())
-    run = start(system, clock=clock).up()
     began_s = clock.wall()
-    for _ in range(3):
-        until_it_waits(clock, 10.0)
-        clock.advance(10.0)
-    until_it_waits(clock, 10.0)
-    run.stop()
+    with in_virtual_time(system, clock):
+        clock.advance(30.0)
     assert ticking.count == 3
     kept = {key: rows.tick_of(key, body).wall_s - began_s for key, body in read_rows(system.folder, rows.TICKS)}
     assert kept == {"tick/ticking/often": 30.0, "tick/ticking/seldom": 0.0}
@@ -549,7 +526,7 @@ def test_a_tick_may_be_asked_for(system: System, start: Start, clock: FakeClock)
     assert set(log.entries) == {"test/ticking"}
 
 
-def test_a_tick_that_was_asked_for_and_raises_is_told_to_who_asked(system: System, start: Start) -> None:
+def test_a_tick_that_was_asked_for_and_raises_is_told_to_who_asked() -> None:
     class Ticking(Component):
         count = State(int)
 
@@ -558,12 +535,11 @@ def test_a_tick_that_was_asked_for_and_raises_is_told_to_who_asked(system: Syste
             self.count += 1
             raise ValueError("no")
 
-    ticking = system.add(Ticking())
-    run = start(system).up()
-    with pytest.raises(ValueError, match="no"):
-        system.run_now(ticking.tick).result(PATIENCE_S)
-    assert ticking.count == 0
-    assert run.all(events.ComponentFailed) == []
+    with harness(Ticking()) as h:
+        with pytest.raises(ValueError, match="no"):
+            h.tick("tick")
+        assert h.component.count == 0
+        assert not [event for event in h.told if isinstance(event, events.ComponentFailed)]
 
 
 def test_a_tick_can_be_asked_for_only_where_there_is_a_schedule(system: System, start: Start) -> None:
