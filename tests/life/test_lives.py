@@ -24,7 +24,7 @@ from minions import (
     events,
 )
 from minions.testing import FakeClock
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, dead_letters
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, dead_letters, in_virtual_time
 from tests.life.counting import Kept
 
 
@@ -45,31 +45,25 @@ class One(Component):
 # Timing ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_component_comes_back_exactly_after_its_backoff(system: System, start: Start) -> None:
+def test_a_component_comes_back_exactly_after_its_backoff(system: System) -> None:
     clock, lives = FakeClock(), Log()
 
     class Failing(Component):
         def run(self) -> None:
-            lives.add(clock.monotonic())
+            lives.add(clock.monotonic() - 1_000.0)
             raise ValueError("again")
 
     backoff = Backoff(initial_s=1.0, factor=3.0, longest_s=8.0, jitter_ratio=0.0)
     system.add(Failing(), restart=Restart(failures=4, backoff=backoff))
-    run = start(system, clock=clock, forever=False)
-
-    for count, wait_s in enumerate([1.0, 3.0, 8.0, 8.0], 1):
-        run.wait_for(events.ComponentFailed, count)
-        assert clock.wait_for_waiters() == (wait_s,)
-        clock.advance(seconds=wait_s / 2)
-        run.reach()
-        assert len(lives.entries) == count, "not before its time"
-        clock.advance(seconds=wait_s / 2)
-        lives.wait_for_count(count + 1)
-    assert run.ended().reason == "failed"
-    assert [moment - 1_000.0 for moment in lives.entries] == [0.0, 1.0, 4.0, 12.0, 20.0]
+    with in_virtual_time(system, clock, forever=False, expect_failures=5, expect_problems=1) as run:
+        clock.advance(0.999)
+        assert lives.entries == [0.0], "not before its time"
+        clock.advance(100.0)
+        assert run.until_over().reason == "failed"
+    assert lives.entries == [0.0, 1.0, 4.0, 12.0, 20.0]
 
 
-def test_a_message_is_tried_again_exactly_after_its_backoff(system: System, start: Start) -> None:
+def test_a_message_is_tried_again_exactly_after_its_backoff(system: System) -> None:
     clock, tries = FakeClock(), Log()
 
     class Failing(Component):
@@ -77,18 +71,17 @@ def test_a_message_is_tried_again_exactly_after_its_backoff(system: System, star
 
         @numbers.handler
         def handle(self, number: Number) -> None:
-            tries.add(clock.monotonic())
+            tries.add(clock.monotonic() - 1_000.0)
             raise ValueError("again")
 
     one, failing = system.add(One()), system.add(Failing())
     system.connect(one.out, failing.numbers)
-    run = start(system, clock=clock, forever=False)
-    for count, wait_s in enumerate([2.0, 10.0], 1):
-        run.wait_for(events.ComponentFailed, count)
-        assert clock.wait_for_waiters() == (wait_s,)
-        clock.advance(seconds=wait_s)
-    run.ended()
-    assert [moment - 1_000.0 for moment in tries.entries] == [0.0, 2.0, 12.0]
+    with in_virtual_time(system, clock, forever=False, expect_failures=3, expect_dead_letters=1) as run:
+        clock.advance(1.999)
+        assert tries.entries == [0.0], "not before its time"
+        clock.advance(100.0)
+        assert run.until_over().reason == "finished"
+    assert tries.entries == [0.0, 2.0, 12.0]
 
 
 # Threads that do not end ----------------------------------------------------------------------------------------------

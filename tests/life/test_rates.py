@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from minions import Component, Inbox, InboxEmpty, Outbox, Rate, State, StopRequested, System, UsageError, every, limit
 from minions.life.rates import Pace, Paces
 from minions.testing import FakeClock
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, in_virtual_time
 
 
 @pytest.fixture
@@ -91,9 +91,7 @@ def test_no_span_holds_more_than_it_may(rates: list[Rate], steps: list[int]) -> 
 # ---------------------------------------------------------------------- handlers
 @pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize("how", ["inbox", "handler"])
-def test_a_handler_begins_as_often_as_it_may(
-    durable: bool, how: str, system: System, start: Start, clock: FakeClock
-) -> None:
+def test_a_handler_begins_as_often_as_it_may(durable: bool, how: str, system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Limited(Component):
@@ -107,22 +105,20 @@ def test_a_handler_begins_as_often_as_it_may(
 
     sending, limited = system.add(Sending()), system.add(Limited())
     system.connect(sending.out, limited.numbers)
-    run = start(system, clock=clock).up()
-    for count in (2, 4):
-        log.wait_for_count(count)
-        until_it_waits(clock, 10.0)
-        life = run.runtime._threads["limited"].life
-        assert (life.waits_for, life.open_unit) == ("its rate limit", None)
-        clock.advance(9.0)
-        until_it_waits(clock, 1.0)
-        assert len(log.entries) == count
-        clock.advance(1.0)
-    log.wait_for_count(5)
-    run.wait_until_quiet()
+    with in_virtual_time(system, clock) as run:
+        for count in (2, 4):
+            clock.settle()
+            assert clock.waits() == (10.0,)
+            life = next(life for life in run.runtime.lives() if life.name == "limited")
+            assert (life.waits_for, life.open_unit) == ("its rate limit", None)
+            clock.advance(9.0)
+            assert len(log.entries) == count
+            clock.advance(1.0)
+        run.until_idle()
     assert log.entries == [(0, 0.0), (1, 0.0), (2, 10.0), (3, 10.0), (4, 20.0)]
 
 
-def test_messages_are_counted_apart_from_calls_of_their_handler(system: System, start: Start, clock: FakeClock) -> None:
+def test_messages_are_counted_apart_from_calls_of_their_handler(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Limited(Component):
@@ -139,14 +135,12 @@ def test_messages_are_counted_apart_from_calls_of_their_handler(system: System, 
 
     sending, limited = system.add(Sending(count=2)), system.add(Limited())
     system.connect(sending.out, limited.numbers)
-    start(system, clock=clock).up()
-    log.wait_for_count(2)
-    until_it_waits(clock, 10.0)
-    clock.advance(10.0)
-    assert log.wait_for_count(3) == [(-1, 0.0), (0, 0.0), (1, 10.0)]
+    with in_virtual_time(system, clock):
+        clock.advance(10.0)
+    assert log.entries == [(-1, 0.0), (0, 0.0), (1, 10.0)]
 
 
-def test_replicas_share_a_rate(system: System, start: Start, clock: FakeClock) -> None:
+def test_replicas_share_a_rate(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Limited(Component):
@@ -154,23 +148,18 @@ def test_replicas_share_a_rate(system: System, start: Start, clock: FakeClock) -
 
         @numbers.handler
         def handle(self, number: Number) -> None:
-            log.add((number.value, clock.monotonic()))
+            log.add((number.value, clock.monotonic() - 1_000.0))
 
     sending, limited = system.add(Sending(count=9)), system.add(Limited(), replicas=3)
     system.connect(sending.out, limited.numbers)
-    run = start(system, clock=clock).up()
-    for count in (2, 4, 6, 8):
-        log.wait_for_count(count)
-        until_it_waits(clock, 10.0)
-        assert len(log.entries) == count
-        clock.advance(10.0)
-    log.wait_for_count(9)
-    run.stop()
+    with in_virtual_time(system, clock):
+        clock.advance(40.0)
     assert sorted(value for value, _ in log.entries) == list(range(9))
+    assert [moment for _, moment in log.entries] == [0.0, 0.0, 10.0, 10.0, 20.0, 20.0, 30.0, 30.0, 40.0]
 
 
 def test_what_waits_for_its_rate_stays_in_the_inbox_when_it_is_to_stop(
-    new_system: Callable[[], System], start: Start, clock: FakeClock
+    new_system: Callable[[], System], clock: FakeClock
 ) -> None:
     log = Log()
 
@@ -197,14 +186,15 @@ def test_what_waits_for_its_rate_stays_in_the_inbox_when_it_is_to_stop(
         system = new_system()
         sending, limited = system.add(Once()), system.add(Limited())
         system.connect(sending.out, limited.numbers)
-        run = start(system, clock=clock).up()
-        log.wait_for_count(count)
-        if count < 5:
-            until_it_waits(clock, 3_600.0)
-            system.stop(limited).result(PATIENCE_S)  # at once, whatever the rate
-        run.stop()
+        with in_virtual_time(system, clock):
+            clock.settle()
+            assert len(log.entries) == count
+            if count < 5:
+                assert clock.waits() == (3_600.0,)
+                system.stop(limited).result(PATIENCE_S)  # at once, whatever the rate
     assert log.entries == list(range(5))
     assert limited.seen == list(range(5))
+    assert clock.monotonic() == 1_000.0
 
 
 def test_a_stop_of_the_system_ends_the_wait_when_the_time_to_drain_is_over(
@@ -231,9 +221,7 @@ def test_a_stop_of_the_system_ends_the_wait_when_the_time_to_drain_is_over(
     assert (stopped.problems, stopped.left_messages, log.entries) == ((), 4, [0])
 
 
-def test_a_component_that_is_paused_waits_for_nothing_but_to_go_on(
-    system: System, start: Start, clock: FakeClock
-) -> None:
+def test_a_component_that_is_paused_waits_for_nothing_but_to_go_on(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Limited(Component):
@@ -245,18 +233,21 @@ def test_a_component_that_is_paused_waits_for_nothing_but_to_go_on(
 
     sending, limited = system.add(Sending()), system.add(Limited())
     system.connect(sending.out, limited.numbers)
-    start(system, clock=clock).up()
-    log.wait_for_count(1)
-    until_it_waits(clock, 10.0)
-    system.pause(limited).result(PATIENCE_S)
-    clock.advance(50.0)
-    system.resume(limited).result(PATIENCE_S)
-    log.wait_for_count(2)
-    until_it_waits(clock, 10.0)
-    assert log.entries == [0, 1]
+    with in_virtual_time(system, clock):
+        clock.settle()
+        assert clock.waits() == (10.0,)
+        system.pause(limited).result(PATIENCE_S)
+        clock.settle()
+        assert clock.waits() == ()
+        clock.advance(50.0)
+        assert log.entries == [0]
+        system.resume(limited).result(PATIENCE_S)
+        clock.settle()
+        assert log.entries == [0, 1]
+        assert clock.waits() == (10.0,)
 
 
-def test_ticks_calls_and_other_messages_do_not_wait_for_a_rate(system: System, start: Start, clock: FakeClock) -> None:
+def test_ticks_calls_and_other_messages_do_not_wait_for_a_rate(system: System, clock: FakeClock) -> None:
     log = Log()
 
     class Limited(Component):
@@ -278,26 +269,18 @@ def test_ticks_calls_and_other_messages_do_not_wait_for_a_rate(system: System, s
         def ask(self) -> int:
             return 4
 
-    gate = Gate()
-
-    class Later(Sending):
-        def run(self) -> None:
-            gate.pass_through()
-            super().run()
-
-    sending, later, limited = system.add(Sending()), system.add(Later()), system.add(Limited())
+    sending, limited = system.add(Sending(count=0)), system.add(Limited())
     system.connect(sending.out, limited.slow)
-    system.connect(later.out, limited.fast)
-    start(system, clock=clock).up()
-    log.wait_for_count(1)
-    until_it_waits(clock, 10.0)
-    gate.wait_reached()
-    gate.open()
-    log.wait_for_count(6)
-    assert system.call(limited).ask() == 4
-    clock.advance(10.0)
-    log.wait_for_count(7)
-    assert log.entries == ["slow", *["fast"] * 5, "tick"]
+    system.connect(sending.out, limited.fast)
+    with in_virtual_time(system, clock) as run:
+        run.send(limited.slow, *map(Number, range(5)))
+        clock.settle()
+        run.send(limited.fast, *map(Number, range(5)))
+        clock.settle()
+        assert log.entries == ["slow", *["fast"] * 5]
+        assert system.call(limited).ask() == 4
+        clock.advance(10.0)
+        assert log.entries == ["slow", *["fast"] * 5, "tick"]
 
 
 # ---------------------------------------------------------------------- loops
