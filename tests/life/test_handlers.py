@@ -14,6 +14,7 @@ from minions import (
     Inbox,
     MessageRefused,
     Outbox,
+    Phase,
     Restart,
     Retry,
     State,
@@ -22,6 +23,7 @@ from minions import (
     UsageError,
     events,
 )
+from minions.testing import harness, running
 from tests.life.conftest import Gate, Log, Number, Parcel, Start, dead_letters
 from tests.life.counting import Kept, Numbers
 
@@ -169,7 +171,7 @@ def test_a_message_that_is_not_durable_is_retried_too_and_then_dropped(system: S
     assert dead_letters(system.folder) == []
 
 
-def test_each_message_has_attempts_of_its_own(system: System, start: Start) -> None:
+def test_each_message_has_attempts_of_its_own() -> None:
     class Flaky(Component):
         numbers = Inbox(Number, retry=RETRY)
         handled = State(list[int])
@@ -181,14 +183,12 @@ def test_each_message_has_attempts_of_its_own(system: System, start: Start) -> N
             self.handled.append(number.value)
 
     tries = {value: itertools.count() for value in range(6)}
-    numbers = system.add(Numbers(count=6))
-    flaky = system.add(Flaky())
-    system.connect(numbers.out, flaky.numbers)
-    run = start(system, forever=False)
-
-    assert run.ended().problems == (), "failures of messages do not use up the restarts"
-    assert flaky.handled == list(range(6))
-    assert len(run.all(events.ComponentFailed)) == 12
+    with harness(Flaky(), raises=False) as h:
+        h.send(h.component.numbers, *map(Number, range(6)))
+        assert h.status.phase is Phase.RUNNING, "failures of messages do not use up the restarts"
+        assert h.component.handled == list(range(6))
+        assert [error.args for error in h.raised] == [(value,) for value in range(6) for _ in range(2)]
+        assert h.dead_letters == []
 
 
 def test_messages_that_come_while_a_component_is_down_wait_in_their_order(system: System, start: Start) -> None:
@@ -225,9 +225,7 @@ def test_messages_that_come_while_a_component_is_down_wait_in_their_order(system
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopRequested("mine"), GeneratorExit()])
-def test_whatever_a_handler_raises_is_a_failure_of_its_message(
-    system: System, start: Start, error: BaseException
-) -> None:
+def test_whatever_a_handler_raises_is_a_failure_of_its_message(system: System, error: BaseException) -> None:
     class Leaving(Component):
         numbers = Inbox(Number, retry=Retry(attempts=1))
         values = State(list[int])
@@ -241,9 +239,8 @@ def test_whatever_a_handler_raises_is_a_failure_of_its_message(
     numbers = system.add(Numbers(count=3))
     leaving = system.add(Leaving())
     system.connect(numbers.out, leaving.numbers)
-    run = start(system, forever=False)
-
-    run.ended()
+    with running(system, folder=system.folder, forever=False, expect_failures=1, expect_dead_letters=1) as run:
+        run.until_over()
     assert leaving.values == [0, 2]
     assert len(dead_letters(system.folder)) == 1
 
@@ -357,7 +354,7 @@ def test_hooks_are_called_once_in_each_life_and_on_the_components_thread(system:
     assert {thread for _, thread in calls.entries} == {"test/hooked"}
 
 
-def test_nothing_leaks_from_one_life_to_the_next(system: System, start: Start) -> None:
+def test_nothing_leaks_from_one_life_to_the_next() -> None:
     seen = Log()
 
     class Cached(Component):
@@ -374,24 +371,22 @@ def test_nothing_leaks_from_one_life_to_the_next(system: System, start: Start) -
             if len(seen.entries) < 2:
                 raise ValueError("once")
 
-    numbers = system.add(Numbers(count=1))
-    cached = system.add(Cached(start_with=[1]))
-    system.connect(numbers.out, cached.numbers)
-    start(system, forever=False).ended()
-
+    with harness(Cached(start_with=[1]), raises=False) as h:
+        h.send(h.component.numbers, Number(0))
     assert seen.entries == [([1], False)] * 2
-    assert cached.start_with == [1]
+    assert h.component.start_with == [1]
+    assert [str(error) for error in h.raised] == ["once"]
 
 
 # What is sent ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def in_handler(system: System, start: Start) -> Callable[[Callable[..., None]], object]:
+def in_handler() -> Callable[[Callable[..., None]], object]:
     """Runs a function in a handler and returns what it returned or raised."""
 
     def call(function: Callable[..., object]) -> object:
-        results = Log()
+        results: list[object] = []
 
         class Caller(Component):
             numbers = Inbox(Number)
@@ -401,24 +396,13 @@ def in_handler(system: System, start: Start) -> Callable[[Callable[..., None]], 
             @numbers.handler
             def handle(self, number: Number) -> None:
                 try:
-                    results.add(function(self))
+                    results.append(function(self))
                 except Exception as error:  # noqa: BLE001 - what the test is about
-                    results.add(error)
+                    results.append(error)
 
-        class Receiver(Kept):
-            parcels = Inbox(Parcel)
-
-            @parcels.handler
-            def take(self, parcel: Parcel) -> None: ...
-
-        numbers = system.add(Numbers(count=1))
-        caller = system.add(Caller())
-        receiver = system.add(Receiver())
-        system.connect(numbers.out, caller.numbers)
-        system.connect(caller.out, receiver.numbers)
-        system.connect(caller.parcels, receiver.parcels)
-        start(system, forever=False).ended()
-        [result] = results.entries
+        with harness(Caller()) as h:
+            h.send(h.component.numbers, Number(0))
+        [result] = results
         return result
 
     return call
