@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_whole_number(0),
         default=None,
         metavar="SEED",
-        help="the seed of the runs that the fixtures `simulate` and `explore` make, where the test gives none",
+        help="the (first) seed of the runs that the fixtures `simulate` and `explore` make, in the place of what the test says",
     )
     group.addoption(
         "--minions-runs",
@@ -112,6 +113,39 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
             h.close()
         else:
             h.stop()
+
+
+@pytest.fixture
+def simulate(pytestconfig: pytest.Config) -> Any:
+    """The function `minions.testing.simulate`; the option ``--minions-seed`` goes before what the test says."""
+    from minions.testing import simulate
+
+    return _with(simulate, seed=pytestconfig.getoption("--minions-seed"))
+
+
+@pytest.fixture
+def explore(pytestconfig: pytest.Config) -> Any:
+    """The function `minions.testing.explore`; ``--minions-seed`` and ``--minions-runs`` go before what the test says."""
+    from minions.testing import explore
+
+    runs, seed = pytestconfig.getoption("--minions-runs"), pytestconfig.getoption("--minions-seed")
+    return _with(explore, runs=runs, first_seed=seed)
+
+
+def _with(function: Callable[..., Any], **options: int | None) -> Callable[..., Any]:
+    """A function with some arguments fixed, whatever it is called with."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given:
+        return function
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        bound = signature.bind(*arguments, **keywords)
+        bound.arguments.update(given)
+        return function(*bound.args, **bound.kwargs)
+
+    return call
 
 
 @pytest.fixture

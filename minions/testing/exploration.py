@@ -278,8 +278,10 @@ def _refuse_bad_number(name: str, value: object) -> None:
 
 
 def _module_of_caller() -> str:
-    """The name of the module that has called `explore`."""
+    """The name of the module that has called `explore`; a fixture of the pytest plugin only hands on."""
     frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") == "pytest_minions":
+        frame = frame.f_back
     name: str = frame.f_globals.get("__name__", "")
     return name
 

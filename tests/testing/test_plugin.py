@@ -1,4 +1,4 @@
-"""The pytest plugin, in a pytest of its own: what its fixtures give, what it says of a test that fails, and that it costs nothing."""
+"""The pytest plugin, in a pytest of its own: what its fixtures give, what it says of a test that fails, what it costs."""
 
 from __future__ import annotations
 
@@ -181,6 +181,44 @@ def test_options(child: pytest.Pytester) -> None:
         result = run(child, option)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([f"*argument {name}: '{value}' must be a whole number from {least} up"])
+
+
+def test_the_options_go_before_what_a_test_of_a_simulation_says(child: pytest.Pytester) -> None:
+    child.makepyfile(
+        SYSTEM
+        + """
+    def test_seed(simulate):
+        system, total = made()
+        print("seed", simulate(system, 3).seed, simulate(system, seed=4).seed, simulate(system).seed)
+
+    def test_runs(explore):
+        system, total = made()
+        for found in (explore(system, 2, workers=1), explore(system, runs=2, first_seed=1, workers=1)):
+            print("explored", found.runs)
+
+    def test_first_seed(explore):
+        from minions.testing import SimulationFailed
+        with pytest.raises(SimulationFailed) as caught:
+            explore(made()[0], 2, first_seed=1, workers=1, at_end=lambda view: False, shrink_s=0.0)
+        print("failed", caught.value.seed)
+
+    def test_the_same_functions(simulate, explore):
+        import minions.testing
+        print("same", simulate is minions.testing.simulate, explore is minions.testing.explore)
+    """
+    )
+    result = run(child, "-s", "--minions-seed=7", "--minions-runs=3")
+    result.assert_outcomes(passed=4)
+    text = result.stdout.str()
+    assert "seed 7 7 7" in text
+    assert "failed 7" in text
+    assert text.count("explored 3") == 2
+    assert "same False False" in text
+    text = run(child, "-s").stdout.str()
+    assert "seed 3 4 0" in text
+    assert "failed 1" in text
+    assert text.count("explored 2") == 2
+    assert "same True True" in text
 
 
 def test_what_does_not_use_it_does_not_pay_for_it(child: pytest.Pytester) -> None:
