@@ -417,6 +417,45 @@ def test_a_crash_inside_a_handler_leaves_nothing_of_the_unit(h: Averaging) -> No
     assert h.component.summary == Summary(2, 4.0)
 
 
+def test_what_crashes_has_done_all_of_it_before() -> None:
+    class Two(Component):
+        numbers = Inbox(int)
+
+        @numbers.handler
+        def handle(self, number: int) -> None:
+            done.append("first")
+            done.append("second")
+
+    done: list[str] = []
+    h = harness(Two())
+    h.crash_in("handle")
+    h.send(h.component.numbers, 1)
+    assert (h.crashed, done) == (True, ["first", "second"])
+    h.restart()
+    assert done == ["first", "second"] * 2
+    h.stop()
+
+
+def test_each_unit_is_on_disk_as_soon_as_it_is_whole() -> None:
+    class Source(Component):
+        out = Outbox(int)
+        sent = State(int)
+
+        def run(self) -> None:
+            while self.sent < 3:
+                with self.unit():
+                    self.out.send(self.sent)
+                    self.sent += 1
+
+    h = harness(Source())
+    h.crash_in("run")
+    h.start()
+    assert (h.crashed, h.component.sent) == (True, 3)
+    h.restart()
+    assert h.sent(h.component.out) == [0, 1, 2]
+    h.stop()
+
+
 def test_a_crash_may_come_at_a_later_time(h: Averaging) -> None:
     h.crash_in(h.component.add, nth=3)
     h.send(h.component.readings, *[Reading(1.0)] * 5)
