@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
+import attrs
+
 from minions import events
 from minions.clock import Clock, SystemClock
 from minions.errors import ConfigurationError, StoreError, SystemFailed, TopologyError, UsageError
@@ -111,7 +113,7 @@ class System:
         self._event_log: EventLog | None = None  # of the last run; replaced before its observer's thread is started
         self._watcher: Callable[[events.Event], None] | None = None  # likewise; told of each event, for a test
         self.plugins = Plugins(name)
-        self._kept = Kept(name, self._topology, self.folder, lambda: self._running)
+        self._kept = Kept(name, self._topology, lambda: self.folder, lambda: self._running)
 
     # ------------------------------------------------------------------ declaring
     def add(

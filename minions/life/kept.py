@@ -26,7 +26,13 @@ C = TypeVar("C", bound=Component)
 class Kept:
     """What the last whole unit left while the system runs, and what is on disk while it does not."""
 
-    def __init__(self, system: str, topology: Topology, folder: Path, running: Callable[[], Runtime | None]) -> None:
+    def __init__(
+        self,
+        system: str,
+        topology: Topology,
+        folder: Callable[[], Path],
+        running: Callable[[], Runtime | None],
+    ) -> None:
         """Args:
         system: its name, for people.
         topology: its components.
@@ -75,10 +81,10 @@ class Kept:
         return state_codec_of(state.type, version=state.version, migrations=state.migrations).decode(stored[state.name])
 
     def _states_on_disk(self, home: str) -> dict[str, bytes]:
-        if not has_store(self._folder):
+        if not has_store(self._folder()):
             return {}
         key = rows.STATES + home
-        found = dict(read_rows(self._folder, key))
+        found = dict(read_rows(self._folder(), key))
         return rows.states_of(key, found[key]) if key in found else {}
 
     def _table(self, node: Node, table: Table[Any, Any], home: str) -> TableView:
@@ -87,7 +93,7 @@ class Kept:
         codecs = table_codecs_of(table)
         runtime = self._running()
         if runtime is None or not runtime.plan.durable:
-            return TableView(table.name, home, codecs, NOTHING_UNSAVED, TableReader(self._folder, lasting=False))
+            return TableView(table.name, home, codecs, NOTHING_UNSAVED, TableReader(self._folder(), lasting=False))
         return TableView(table.name, home, codecs, runtime.journal, runtime.disk)
 
 

@@ -27,6 +27,7 @@ from minions.flow.rows import DeadLetter
 from minions.flow.unit import Unit
 from minions.life.calling import Proxy
 from minions.life.dead_letters import DeadLetters
+from minions.life.kept import Kept
 from minions.life.ports import message_of
 from minions.life.status import ComponentStatus
 from minions.life.tables import NOTHING_UNSAVED, TableView, table_codecs_of
@@ -531,22 +532,34 @@ class _System(System):
     def __init__(self, disk: MemoryDisk) -> None:
         super().__init__("harness", control=False)
         self._disk = disk
-
-    def _states_on_disk(self, home: str) -> dict[str, bytes]:
-        key = rows.STATES + home
-        body = self._disk.row(key)
-        return {} if body is None else rows.states_of(key, body)
-
-    def _read_table(self, node: Node, table: Table[Any, Any], home: str) -> TableView:
-        if self._running is not None or (node.partition_by is not None and home == node.name):
-            return super()._read_table(node, table, home)
-        return TableView(table.name, home, table_codecs_of(table), NOTHING_UNSAVED, self._disk.reader())
+        kept = self._kept = _Kept(self.name, self._topology, lambda: self.folder, lambda: self._running)
+        kept.disk = disk
 
     def dead_letters(self, of: Any = None) -> list[DeadLetter]:
         if self._running is not None:
             return super().dead_letters(of)
         letters = DeadLetters(self.folder, {}, inboxes=self._inboxes(), read=self._disk.read_rows)
         return letters.listed(self._named(of))
+
+
+class _Kept(Kept):
+    """What is kept, on a simulated disk.
+
+    Attributes:
+        disk: that one.
+    """
+
+    disk: MemoryDisk
+
+    def _states_on_disk(self, home: str) -> dict[str, bytes]:
+        key = rows.STATES + home
+        body = self.disk.row(key)
+        return {} if body is None else rows.states_of(key, body)
+
+    def _table(self, node: Node, table: Table[Any, Any], home: str) -> TableView:
+        if self._running() is not None or (node.partition_by is not None and home == node.name):
+            return super()._table(node, table, home)
+        return TableView(table.name, home, table_codecs_of(table), NOTHING_UNSAVED, self.disk.reader())
 
 
 class _Probe(Probe):
