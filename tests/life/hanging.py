@@ -14,12 +14,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import attrs
 import pytest
 
 from minions import Component, Inbox, Outbox, State, System, Watchdog, events
@@ -389,7 +387,9 @@ class Bench:
         self.kept = system.add(Kept())
         system.connect(self.source.out, self.hanging.numbers)
         system.connect(self.hanging.out, self.kept.numbers)
-        self.run = start(system, clock=self.clock, stop_timeout_s=STOP_TIMEOUT_S, watchdog=Watchdog(tick_s=1.0)).up()
+        self.run = start(
+            system, clock=self.clock, watched=True, stop_timeout_s=STOP_TIMEOUT_S, watchdog=Watchdog(tick_s=1.0)
+        ).up()
 
     def see_it_hang(self) -> None:
         """Blocks until the thread is in the call."""
@@ -400,7 +400,7 @@ class Bench:
         return wait_for_stall(self.run, self.clock)
 
     def pass_s(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+        self.clock.jump(seconds)
         self.run.reach()
 
     def expect_exactly_once(self) -> None:
@@ -452,33 +452,7 @@ def see(run: Running, component: str, call: Call) -> None:
 
 def tick(run: Running, clock: FakeClock, *, tick_s: float = 1.0) -> None:
     """Lets the watchdog look once more, and blocks until what it has found was dealt with, and was told."""
-    looked(run, 1)
-    ticks = run.runtime._patrol.seen.ticks
-    clock.advance(tick_s)
-    looked(run, ticks + 1)
-    hear(run)
-
-
-def looked(run: Running, ticks: int) -> None:
-    """Blocks until the watchdog has looked so often. It tells nobody, so this asks again and again, and not for ever."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while run.runtime._patrol.seen.ticks < ticks:
-        assert time.monotonic() < give_up_s
-
-
-@attrs.frozen
-class AllTold(events.Event):
-    """Comes after everything that has been told so far."""
-
-    number: int
-
-
-def hear(run: Running) -> None:
-    """Blocks until what the watchdog has found was dealt with, and everything that follows was told."""
-    run.reach()
-    last = AllTold(len(run.told.entries))
-    run.runtime._observer.post(last)
-    run.told.wait_for(lambda told: last in told)
+    clock.advance(tick_s, besides=run.components)
 
 
 def wait_for_stall(run: Running, clock: FakeClock, *, after_ticks: int = 10) -> events.ComponentStalled:

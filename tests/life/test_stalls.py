@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def test_unless_told_otherwise_a_unit_of_work_stalls_after_a_minute_and_waiting_
 
     source, sink = system.add(Outside()), system.add(Inside())
     system.connect(source.out, sink.numbers)
-    run = start(system, clock=clock, watchdog=Watchdog(tick_s=20.0)).up()
+    run = start(system, clock=clock, watched=True, watchdog=Watchdog(tick_s=20.0)).up()
     inside.wait_reached()
     outside.wait_reached()
     for _ in range(5):
@@ -201,7 +200,7 @@ def test_who_waits_at_a_door_of_the_runtime_has_not_stalled(
     sink = system.add(Waits(), stall_after_s=None)
     system.connect(source.out, sink.numbers)
     monkeypatch.setattr(Store, "commit", held)
-    run = start(system, clock=clock, watchdog=Watchdog(tick_s=1.0)).up()
+    run = start(system, clock=clock, watched=True, watchdog=Watchdog(tick_s=1.0)).up()
     life = run.runtime._threads["doors"].life
     if door == "pause":
         system.pause(source).result(PATIENCE_S)
@@ -213,19 +212,14 @@ def test_who_waits_at_a_door_of_the_runtime_has_not_stalled(
         "sleep": "its sleep to end",
         "pause": "somebody to resume it",
     }[door]
-    parked_at(life, waits)
+    others = ["waits", *(["minions-writer"] if door == "commit" else [])]
+    clock.settle(besides=others)
+    assert life.waits_for == waits
     for _ in range(6):
-        tick(run, clock)
+        clock.advance(1.0, besides=others)
     assert run.all(events.ComponentStalled) == []
     committing.open()
     GATES[-1].open()
-
-
-def parked_at(life: Life, door: str) -> None:
-    """Blocks until the thread of a life waits there. Nobody is told of that, so this asks again and again, and not for ever."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while life.waits_for != door:
-        assert time.monotonic() < give_up_s, life.waits_for
 
 
 def test_a_long_handler_that_sends_makes_progress(system: System, start: Start) -> None:
@@ -250,7 +244,7 @@ def test_a_long_handler_that_sends_makes_progress(system: System, start: Start) 
     once, slow, kept = system.add(Once()), system.add(Slow(), stall_after_s=2.0), system.add(Keeping())
     system.connect(once.out, slow.numbers)
     system.connect(slow.out, kept.numbers)
-    run = start(system, clock=clock, watchdog=Watchdog(tick_s=1.0)).up()
+    run = start(system, clock=clock, watched=True, watchdog=Watchdog(tick_s=1.0)).up()
     for gate in turns[:-1]:
         gate.wait_reached()
         tick(run, clock)
@@ -284,7 +278,7 @@ def test_a_source_that_sends_now_and_then_makes_progress_by_whatever_way(
 
     slow, takes = system.add(Slow(), stall_after_s=2.0), system.add(Takes())
     system.connect(slow.out, takes.numbers)
-    run = start(system, clock=clock, watchdog=Watchdog(tick_s=1.0)).up()
+    run = start(system, clock=clock, watched=True, watchdog=Watchdog(tick_s=1.0)).up()
     for gate in turns[:-1]:
         gate.wait_reached()
         tick(run, clock)
@@ -320,7 +314,7 @@ def test_what_its_receiver_takes_is_no_progress_of_a_source(system: System, star
 
     hanging, takes = system.add(Hanging(), stall_after_s=2.0), system.add(Takes())
     system.connect(hanging.out, takes.numbers)
-    run = start(system, clock=clock, watchdog=Watchdog(tick_s=1.0)).up()
+    run = start(system, clock=clock, watched=True, watchdog=Watchdog(tick_s=1.0)).up()
     hang.wait_reached()
     tick(run, clock)
     tick(run, clock)
