@@ -105,7 +105,7 @@ class FakeClock(Sleepers):
             until_s = self._monotonic_s + seconds
             is_alone = not self._alive
         if is_alone:
-            self.jump(seconds)
+            self._move(seconds)
             return
         while True:
             self.settle(besides=besides, timeout_s=timeout_s)
@@ -129,6 +129,9 @@ class FakeClock(Sleepers):
         """
         if not 0 <= seconds < math.inf:
             raise ValueError(f"jump(seconds={seconds!r}): time moves on only")
+        self._move(seconds)
+
+    def _move(self, seconds: float) -> None:
         with self._changed:
             due = self._move_locked(self._monotonic_s + seconds)
         for parkable in due:

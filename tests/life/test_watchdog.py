@@ -16,7 +16,6 @@ import attrs
 import pytest
 
 from minions import MemoryLimit, Watchdog, events
-from minions.clock import Parkable
 from minions.life.machine import Sample
 from minions.life.vigil import Finding, InboxCounts, PauseSources, Pulse, Stalled, Tell
 from minions.life.watchdog import WatchdogThread
@@ -24,27 +23,11 @@ from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S
 
 
-class CountingClock(FakeClock):
-    """Tells how often somebody has begun to wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._entered = threading.Semaphore(0)
-
-    def wait(self, parkable: Parkable, deadline_s: float | None) -> None:
-        self._entered.release()
-        super().wait(parkable, deadline_s)
-
-    def wait_entered(self) -> None:
-        """Blocks until somebody begins to wait, once more."""
-        assert self._entered.acquire(timeout=PATIENCE_S)
-
-
 class Setup:
     """A watchdog with a clock that stands still; what it asks is set by the test, what it says is kept."""
 
     def __init__(self, limits: Watchdog) -> None:
-        self.clock = CountingClock()
+        self.clock = FakeClock()
         self.sample = Sample()
         self.pulses: list[Pulse] = []
         self.looked: list[float] = []
@@ -62,6 +45,7 @@ class Setup:
             act=self._act,
             on_fault=self._fault,
             name="test/watchdog",
+            threads=self.clock.threads,
         )
 
     def _sample(self, now_s: float) -> Sample:
@@ -85,13 +69,12 @@ class Setup:
 
     def start(self) -> Setup:
         self.thread.start()
-        self.clock.wait_for_waiters()
+        self.clock.settle()
         return self
 
     def tick(self, seconds: float = 1.0) -> None:
         """Moves time on and waits until the watchdog has looked and sleeps again."""
         self.clock.advance(seconds)
-        self.clock.wait_for_waiters()
 
 
 @pytest.fixture
@@ -121,11 +104,9 @@ class TestTicks:
         assert [moment - 1_000.0 for moment in dog.looked] == pytest.approx([0.0, 2.0, 4.0])
 
     def test_a_wake_up_before_its_time_is_no_tick(self, setup: Callable[..., Setup]) -> None:
-        dog = setup()
-        dog.thread.start()
-        dog.clock.wait_entered()
+        dog = setup().start()
         dog.thread._parker.unpark()
-        dog.clock.wait_entered()  # it has woken, and waits again
+        dog.clock.settle()  # it has woken, and waits again
         assert len(dog.looked) == 1
 
     def test_what_follows_is_handed_on_in_order_on_its_thread(self, setup: Callable[..., Setup]) -> None:

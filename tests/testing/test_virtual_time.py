@@ -412,9 +412,11 @@ def test_a_thread_is_awake_from_its_start_to_its_end(sleepers: Sleepers) -> None
     assert sleepers.is_settled()
     thread.start()
     assert not sleepers.is_settled()
+    happened = sleepers._version
     gate.open()
-    sleepers.settle()
     thread.join(10.0)
+    assert sleepers.is_settled()
+    assert sleepers._version > happened, "whoever waits is told"
 
 
 def test_who_is_woken_is_awake_at_once(sleepers: Sleepers) -> None:
