@@ -81,8 +81,11 @@ class Blocking:
             wake: what is called to wake the thread instead of what would be done with the resource.
 
         Raises:
-            UsageError: nothing is known that wakes a thread which is blocked in such a thing; `wake` is the remedy.
+            UsageError: nothing is known that wakes a thread which is blocked in such a thing; `wake` is the remedy. Or that is no
+                function.
         """
+        if wake is not None and not callable(wake):
+            raise UsageError(f"{self._component}: blocking(..., wake={wake!r}) takes a function without arguments")
         kind = _Kind(lambda *_: wake(), quick=False) if wake is not None else _kind_of(resource, self._component)
         return _Registration(self, resource, kind)
 

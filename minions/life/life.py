@@ -7,6 +7,7 @@ then `work`, then `end`, on one thread, which becomes the component's. What user
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
@@ -674,7 +675,7 @@ class Life:
 
     def sleep(self, seconds: float) -> None:
         """On any thread."""
-        deadline_s = self._clock.monotonic() + seconds
+        deadline_s = self._moment_s(seconds, "sleep")
         until = Mode.STOPPING if not self._sleep_was_cut_short else Mode.ENDING
         with self._parker_of_this_thread() as parker:
             self._call_ready_if_between_units()
@@ -1089,4 +1090,14 @@ class Life:
             raise StopRequested(f"{self.name} was asked to stop")
 
     def _deadline_s(self, timeout_s: float | None) -> float | None:
-        return None if timeout_s is None else self._clock.monotonic() + timeout_s
+        return None if timeout_s is None else self._moment_s(timeout_s, "timeout_s")
+
+    def _moment_s(self, seconds: float, what: str) -> float:
+        """The moment so many seconds from now."""
+        try:
+            moment_s = self._clock.monotonic() + seconds
+            if not math.isnan(moment_s):  # which would never be past
+                return moment_s
+        except TypeError:
+            pass  # no number; the same is to be said
+        raise UsageError(f"{self.name}: {what}={seconds!r} must be a number of seconds")

@@ -365,6 +365,11 @@ def test_a_callable_wakes_instead_of_the_resource(blocking: Blocking) -> None:
     assert stuck.result() == "end"
 
 
+def test_what_is_to_wake_has_to_be_callable(blocking: Blocking) -> None:
+    with pytest.raises(UsageError, match=r"greenhouse: blocking\(\.\.\., wake=5\) takes a function without arguments"):
+        blocking.on(socket, wake=5)  # type: ignore[arg-type]
+
+
 def test_any_callable_will_do(blocking: Blocking) -> None:
     reading, writing = os.pipe()
     stuck = hang(blocking, lambda: os.write(writing, b"x"), lambda: os.read(reading, 1))

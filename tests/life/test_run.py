@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -684,3 +686,38 @@ def test_receiving_outside_of_run_is_refused(system: System, start: Start, hook:
     start(system, forever=False).ended()
     [error] = errors.entries
     assert "receive() works in run() only" in error
+
+
+@pytest.mark.parametrize("wrong", ["1", math.nan, [1.0]])
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda loop, wrong: loop.sleep(wrong), "sleep"),
+        (lambda loop, wrong: loop.commit(wrong), "timeout_s"),
+        (lambda loop, wrong: loop.out.send(Number(1), timeout_s=wrong), "timeout_s"),
+        (lambda loop, wrong: loop.numbers.receive(timeout_s=wrong), "timeout_s"),
+    ],
+    ids=["sleep", "commit", "send", "receive"],
+)
+def test_a_time_that_is_none_is_refused_at_once(
+    system: System, start: Start, ask: Callable[[Any, Any], Any], said: str, wrong: Any
+) -> None:
+    told = Log()
+
+    class Loop(Component):
+        numbers = Inbox(Number, overflow="fail")
+        out = Outbox(Number)
+
+        def run(self) -> None:
+            try:
+                ask(self, wrong)
+            except UsageError as error:
+                told.add(str(error))
+            while self.running:
+                self.sleep(1e6)
+
+    loop = system.add(Loop())
+    system.connect(loop.out, loop.numbers)
+    run = start(system).up()
+    assert told.wait_for_count(1) == [f"loop: {said}={wrong!r} must be a number of seconds"]
+    run.stop()
