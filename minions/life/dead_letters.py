@@ -1,7 +1,7 @@
 """Dead letters: what was set aside in a state folder, and what its owner does about it, whether the system runs or not.
 
 Runs on the caller's thread, any thread. A lock of its own lets one caller at a time look and act, so that of two who retry the
-same letter one wins; nothing else takes it, and it is held while the disk is read.
+same letter one wins; nothing else takes it, and it is held while the disk is read and written. No code of users is run under it.
 """
 
 from __future__ import annotations
@@ -133,24 +133,34 @@ class DeadLetters:
                 "say which dead letters: letters, the ids of their messages, or of=, a component or an inbox"
             )
         message_ids = {letter if isinstance(letter, str) else letter.message_id for letter in letters}
+        # To read a message runs code of users, so it is done before the lock is taken; then it is looked once more.
+        prepared = {key: prepare(letter) for key, letter in self._chosen(message_ids, of).items()}
         with self._acting:
-            found = self._found()
-            _refuse_unknown(message_ids, [letter.message_id for letter in found.values()])
-            if of is not None:
-                self._refuse_strange(of, found)
-            chosen = {
-                key: letter
-                for key, letter in found.items()
-                if letter.message_id in message_ids or (of is not None and _is_of(letter.channel, of))
-            }
-            prepared = [(key, prepare(letter)) for key, letter in chosen.items()]
-            for key, submit in prepared:
+            chosen = {key: letter for key, letter in self._chosen(message_ids, of).items() if key in prepared}
+            for key in chosen:
                 prefix, number = rows.dead_place(key)
                 unit = housekeeping.unit()
                 unit.put(prefix, number, None)
-                submit(unit)
+                prepared[key](unit)
             housekeeping.wait_for_commit()
             return list(chosen.values())
+
+    def _chosen(self, message_ids: Collection[str], of: str | None) -> dict[str, DeadLetter]:
+        """The letters that are meant, by their keys. Reads the disk.
+
+        Raises:
+            NoSuchDeadLetter: one of those that are named by their ids is not there.
+            UsageError: there is nothing of that name.
+        """
+        found = self._found()
+        _refuse_unknown(message_ids, [letter.message_id for letter in found.values()])
+        if of is not None:
+            self._refuse_strange(of, found)
+        return {
+            key: letter
+            for key, letter in found.items()
+            if letter.message_id in message_ids or (of is not None and _is_of(letter.channel, of))
+        }
 
     def _submit(self, unit: Unit) -> None:
         assert self._housekeeping is not None

@@ -29,6 +29,7 @@ from minions import (
 )
 from minions.flow.store import Store, read_rows
 from minions.flow.writer import Writer
+from tests.life.calling import Threads
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Parcel, Start
 from tests.life.conftest import dead_letters as on_disk
 from tests.life.counting import Numbers
@@ -580,3 +581,61 @@ def test_letters_that_can_no_longer_be_read_stay_where_they_are(
             act(letters[0])
     assert system.dead_letters() == letters
     assert system.drop_dead_letters(of=changed) == letters
+
+
+SLOW = Gate()
+SLOW.open()
+
+
+@attrs.frozen
+class Slow:
+    """Is made slowly, by code of users."""
+
+    value: int = attrs.field()
+
+    @value.validator
+    def _wait(self, field: object, value: int) -> None:
+        if value == 1:
+            SLOW.pass_through()
+
+
+Slow.__qualname__ = "Number"
+
+
+def test_a_message_that_is_slow_to_read_keeps_nobody_from_the_other_letters(
+    new_system: Callable[[], System], start: Start, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = leave(new_system, start, {1, 2})
+
+    class Taking(Component):
+        numbers = Inbox(Slow)
+        values = State(list[int])
+
+        @numbers.handler
+        def handle(self, number: Slow) -> None:
+            self.values.append(number.value)
+
+    class Silent(Component):
+        out = Outbox(Slow)
+
+        def run(self) -> None: ...
+
+    system = new_system()
+    silent, taking = system.add(Silent()), system.add(Taking(), name="picky")
+    system.connect(silent.out, taking.numbers)
+    run = start(system).up()
+
+    monkeypatch.setattr(f"{__name__}.SLOW", Gate())
+    retried = threads(lambda: system.retry_dead_letters(one))
+    SLOW.wait_reached()
+    dropped = threads(lambda: system.drop_dead_letters(two))
+    twice = threads(lambda: system.retry_dead_letters(one))
+    try:
+        assert dropped.result(PATIENCE_S / 4) == [two]
+    finally:
+        SLOW.open()
+    outcomes = [future.exception(PATIENCE_S) for future in (retried, twice)]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoSuchDeadLetter", "NoneType"], "one wins"
+    run.wait_until_quiet()
+    assert taking.values == [1]
+    assert system.dead_letters() == []
