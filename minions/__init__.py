@@ -11,6 +11,7 @@ from minions.errors import (
     CommitFailed,
     CommitTimeout,
     ConfigurationError,
+    CrashRefused,
     DeadlockError,
     DeclarationError,
     InboxEmpty,
@@ -34,10 +35,13 @@ from minions.errors import (
 )
 from minions.flow.rows import DeadLetter
 from minions.flow.statistics import InboxStatistics, Statistics
+from minions.life.crash import Crash
 from minions.life.lifecycle import Phase
+from minions.life.replaying import Replay
 from minions.life.status import ComponentStatus
 from minions.model import wrap
 from minions.model.component import Component
+from minions.model.crashes import Crashes
 from minions.model.graph import Graph
 from minions.model.limits import (
     CpuLimit,
@@ -73,6 +77,9 @@ __all__ = [
     "ComponentStatus",
     "ConfigurationError",
     "CpuLimit",
+    "Crash",
+    "CrashRefused",
+    "Crashes",
     "DeadLetter",
     "DeadlockError",
     "DeclarationError",
@@ -98,6 +105,7 @@ __all__ = [
     "PluginStatus",
     "Plugins",
     "Rate",
+    "Replay",
     "Restart",
     "Retry",
     "StaleComponent",

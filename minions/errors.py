@@ -16,6 +16,7 @@ MinionsError
 │   ├── CallTimeout           not within its time (also a TimeoutError)
 │   └── DeadlockError         never: those that it waits for wait for each other
 ├── CommitTimeout             not on disk within the timeout (also a TimeoutError)
+├── CrashRefused              a recorded crash cannot be replayed here, or came to something that was not recorded
 ├── NoSuchDeadLetter          no dead letter has that id, or not any more (also a LookupError)
 ├── CodecError
 │   ├── CannotEncode          a value that would not survive being stored
@@ -51,6 +52,7 @@ __all__ = [
     "CommitFailed",
     "CommitTimeout",
     "ConfigurationError",
+    "CrashRefused",
     "DeadlockError",
     "DeclarationError",
     "InboxEmpty",
@@ -187,6 +189,10 @@ class DeadlockError(CallFailed):
 
 class CommitTimeout(MinionsError, TimeoutError):
     """Not everything was on disk within the timeout; it may be there a moment later."""
+
+
+class CrashRefused(MinionsError):
+    """A recorded crash cannot be replayed: the file is none, its class is gone, or the replay came to what was not recorded."""
 
 
 class NoSuchDeadLetter(MinionsError, LookupError):

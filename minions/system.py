@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, overload
 
 import attrs
@@ -22,16 +24,19 @@ from minions.flow.rows import DeadLetter
 from minions.flow.statistics import Statistics
 from minions.life import commands
 from minions.life.calling import Proxy, refuse_bad_seconds
+from minions.life.crash import Crash, crash_named, crashes_in
 from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now
 from minions.life.kept import Kept
 from minions.life.plan import Known, Plan
+from minions.life.replaying import Replay, replay
 from minions.life.runtime import Options, Runtime
 from minions.life.settings import Configured, Settings
 from minions.life.status import ComponentStatus
 from minions.life.switch_interval import switch_interval
 from minions.model import checks
 from minions.model.component import Component, Exactly
+from minions.model.crashes import Crashes
 from minions.model.graph import Graph
 from minions.model.limits import Watchdog
 from minions.model.partition import PartitionBy
@@ -67,8 +72,9 @@ class System:
         watchdog: what is looked at while it runs, and what follows; see `Watchdog`.
         max_zombies: how many threads may be abandoned and still alive; with one more the system stops.
         control: whether there is a control socket while it runs, by which the command line reaches it; for this user only.
+        crashes: what is kept of a component that fails, so that it can be looked at again; see `Crashes` and `replay`.
 
-    What ``minions.toml`` beside the script says (in the tables ``[system]``, ``[watchdog]``, ``[plugins]`` and
+    What ``minions.toml`` beside the script says (in the tables ``[system]``, ``[watchdog]``, ``[crashes]``, ``[plugins]`` and
     ``[components.<name>]``) holds in the place of what the program says.
 
     Attributes:
@@ -88,17 +94,21 @@ class System:
         watchdog: Watchdog = Watchdog(),
         max_zombies: int = 16,
         control: bool = True,
+        crashes: Crashes = Crashes(),
     ) -> None:
         self.name = name
-        project = _project_of_the_caller()
+        script, self._module_name = _script_of_the_caller()
+        project = script.parent if script is not None else Path.cwd()
         self.folder = Path(folder) if folder is not None else project / ".minions"
         self._configuration_path = project / "minions.toml"
+        self._script = script
         self._settings = Settings(
             synchronous=synchronous,
             stop_timeout_s=stop_timeout_s,
             watchdog=watchdog,
             max_zombies=max_zombies,
             control=control,
+            crashes=crashes,
         )
         if problems := [*checks.text("name", name), *self._settings.problems()]:
             raise UsageError(f"System({name!r}): {'; '.join(problems)}")
@@ -530,6 +540,9 @@ class System:
             forever=forever,
             most_zombies=settings.max_zombies,
             watchdog=settings.watchdog,
+            crashes=settings.crashes,
+            program="" if self._script is None else os.path.relpath(self._script, self.folder),
+            module=self._module_name,
         )
         self._event_log = EventLog(self.folder, self._clock, self._log)
         hooks = self.plugins.begin(self._clock, f"{self.name}/plugins")
@@ -688,6 +701,41 @@ class System:
             raise UsageError(f"{self.name}: {of!r} is no component that was added, no inbox of one, and no name")
         return f"{node.name}.{of.name}" if isinstance(of, Inbox) else node.name
 
+    # ------------------------------------------------------------------ crashes
+    def crashes(self) -> list[Crash]:
+        """What was recorded of components that failed, the newest first; files that cannot be read are passed over.
+
+        Reads the disk, and changes nothing. Any thread, also while the system runs or another process runs it.
+        """
+        return [crash for _, crash in crashes_in(self.folder) if isinstance(crash, Crash)]
+
+    def replay(self, crash: Crash | str | Path, *, answers: Mapping[str, Any] = MappingProxyType({})) -> Replay:
+        """Runs the unit of work of a crash once more, offline, with the code as it is now.
+
+        The component gets the messages, the state and the tables that it had, the answers that other components gave it, and the
+        time; it is made anew from its configuration, and its `on_start` runs first. What it sends and keeps goes nowhere. No
+        thread is started, and nothing of the state folder is written. What its code does to the outside world it does again.
+
+        Blocks for as long as the code of the component does; on the caller's thread, also while the system runs.
+
+        Args:
+            crash: one of `crashes`; the id of one, or its file.
+            answers: what other components answer to calls that the unit had not come to before it failed, by component and
+                method: ``{"database.find": None}``; or a function, which gets the arguments of the call. Where a call is in
+                neither place, the replay stops.
+
+        Returns:
+            Whether it has failed again, and how.
+
+        Raises:
+            CrashRefused: it cannot be read, or not be replayed: its component, its class or a type of its messages is gone, or
+                something was kept by a later version of the program. Here and below, nothing of the component was run.
+            UsageError: there is no such call as `answers` says.
+            TopologyError: see `check`.
+        """
+        found = crash if isinstance(crash, Crash) else crash_named(self.folder, str(crash))
+        return replay(found, self._plan(), self._log, self._module_name, answers)
+
     # ------------------------------------------------------------------ looking
     def graph(self) -> Graph:
         """Which components there are, and which sends to which and calls which; also as text, Mermaid and DOT. Any thread."""
@@ -733,10 +781,12 @@ class System:
         return self._kept.of_all_partitions(component)
 
 
-def _project_of_the_caller() -> Path:
-    """The folder of the file that made the system; the working directory where there is no file."""
+def _script_of_the_caller() -> tuple[Path | None, str]:
+    """The file that made the system, None where there is no file; and what its module is called."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
-    script = frame.f_globals.get("__file__") if frame is not None else None
-    return Path(script).absolute().parent if script else Path.cwd()
+    if frame is None:
+        return None, ""
+    script = frame.f_globals.get("__file__")
+    return Path(script).absolute() if script else None, str(frame.f_globals.get("__name__", ""))

@@ -5,7 +5,7 @@ Before any component runs, on the thread that opens the system. No lock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import attrs
@@ -14,7 +14,7 @@ from minions import events
 from minions.clock import Clock
 from minions.flow import rows
 from minions.flow.board import Held, Left
-from minions.flow.channel import Channel
+from minions.flow.channel import Channel, Entry
 from minions.flow.journal import Journal
 from minions.flow.os_threads import OS_THREADS
 from minions.flow.unit import Unit
@@ -86,11 +86,15 @@ def answer(
     journal: Journal,
     clock: Clock,
     threads: Threads = OS_THREADS,
+    on_set_aside: Callable[[Entry, rows.DeadLetter], None] = lambda entry, letter: None,
 ) -> list[events.Event]:
     """Sets aside what too many processes have died of, and returns what is to be told. Blocks until that is on disk.
 
     A message that was not on disk cannot be set aside. Where one was in work when the process died, its inbox is read with
     care for a while: only what is on disk is handled, so that the next death can be put down to its message.
+
+    Args:
+        on_set_aside: told of each message that is set aside, and its letter.
 
     Raises:
         StoreError: it cannot be written.
@@ -104,13 +108,20 @@ def answer(
         channel = channels.get(name)
         for number, count in counts.items():
             if channel is not None and number < channel.next_sequence:
-                told.append(_answer_one(channel, number, count, housekeeping, clock))
+                told.append(_answer_one(channel, number, count, housekeeping, clock, on_set_aside))
     if any(isinstance(event, events.MessageSetAside) for event in told):
         housekeeping.wait_for_commit()
     return told
 
 
-def _answer_one(channel: Channel, number: int, count: int, housekeeping: Housekeeping, clock: Clock) -> events.Event:
+def _answer_one(
+    channel: Channel,
+    number: int,
+    count: int,
+    housekeeping: Housekeeping,
+    clock: Clock,
+    on_set_aside: Callable[[Entry, rows.DeadLetter], None],
+) -> events.Event:
     component, message_id, retry = channel.name.partition(".")[0], channel.message_id(number), channel.retry
     entry = channel.take_out(number) if count >= retry.deaths and retry.then != "stop" else None
     if entry is None:
@@ -134,4 +145,5 @@ def _answer_one(channel: Channel, number: int, count: int, housekeeping: Houseke
     if kept:
         unit.put(rows.dead_prefix(channel.name), rows.dead_number(number), letter.body())
     housekeeping.submit(unit)
+    on_set_aside(entry, letter)
     return events.MessageSetAside(component, message_id, count, letter.error, kept)

@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
 from typing import Any
 
+import attrs
+
 from minions.clock import Clock, Parkable
 from minions.errors import (
     CallFailed,
@@ -42,12 +44,14 @@ from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
 from minions.life.calling import Proxy, RemoteMethod, lazy, refuse_bad_seconds, told_where, wait_for_answer
+from minions.life.capture import Capture, Kind, Read, Trail
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
+from minions.life.recorder import Recorder
 from minions.life.states import NO_STATES, States
 from minions.life.tables import LiveTable
 from minions.life.timetable import Timetable
-from minions.life.traces import describe
+from minions.life.traces import describe, frames_of, trace_of
 from minions.model.component import Component, copy_of
 from minions.model.partition import home_of
 from minions.model.ports import Outbox, State, Table
@@ -104,6 +108,7 @@ class Life:
         disk: RowReader,
         marks: Marks | None = None,
         threads: Threads = OS_THREADS,
+        recorder: Recorder | None = None,
     ) -> None:
         self.name = fence.component
         self.fence = fence
@@ -147,7 +152,8 @@ class Life:
         self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
         self.open_unit: Unit | None = None
         self._tables = {
-            name: LiveTable(name, self.name, codecs, journal, disk) for name, codecs in plan.table_codecs.items()
+            name: LiveTable(name, self.name, codecs, journal, disk, notes_reads=recorder is not None)
+            for name, codecs in plan.table_codecs.items()
         }
         if plan.partitioned:
             for table in self._tables.values():
@@ -161,6 +167,12 @@ class Life:
         self._settled_at_s = 0.0
         self._marks = marks if marks is not None else Marks.nowhere()
         self._is_careful = any(channel.careful_until for channel in plan.reads.values())
+        self._recorder = recorder
+        self._trail = None if recorder is None else Trail()
+        self._trail_at_start: Trail | None = None  # that of on_start
+        self._seen: tuple[int, dict[str, Read]] | None = (
+            None  # of a unit that was dropped: its number, what it read of tables
+        )
         self._on_disk: dict[Channel, int] = {}  # up to which number all messages of a channel are on disk
         self.calls = AfterCommit(journal, fence, parker, self._call, self._wait_for_commit)
 
@@ -186,6 +198,8 @@ class Life:
         timetable = self._timetable
         begun = {} if timetable is None else timetable.begin(self._journal.ticks_of(self.name))
         self._whole(self.instance.on_start, begun)
+        if self._trail is not None:
+            self._trail_at_start, self._trail = self._trail, Trail()
         if self._plan.partitioned:
             self._refuse_strays()
         self.has_begun = True
@@ -304,6 +318,8 @@ class Life:
         except (StaleComponent, StopRequested, Interrupted, StoreError):
             raise
         except BaseException as raised:  # noqa: BLE001 - it is the caller's
+            if self._recorder is not None and self._recorder.wants(self.name, call.method, type(raised)):
+                self.record(self.captured(raised, trace_of(raised)))
             self._spare = Unit(self.name)
             self.drop_unit()
             self._restore()
@@ -489,7 +505,7 @@ class Life:
                 message = message_of(entry)
             except CannotDecode as error:
                 marks.words[place] = 0
-                self.set_aside(entry, 1, error, "")
+                self._set_aside_unread(entry, error)
                 return
             if self._plan.partitioned:
                 self._enter_partition(entry[4])
@@ -557,6 +573,91 @@ class Life:
             self.flush()
             self._submit(unit, None)
             self.current = None
+
+    def _set_aside_unread(self, entry: Entry, error: CannotDecode) -> None:
+        """Sets a message aside that is not what its class says."""
+        self.record(self.captured(error, ""), attempt=1, set_aside=True)
+        self.set_aside(entry, 1, error, "")
+
+    def captured(self, error: BaseException, traceback: str) -> Capture | None:
+        """What is known of the unit in work, which has failed; before it is dropped. On its own thread, and never raises.
+
+        None where crashes are not recorded, or the store is to blame.
+        """
+        recorder = self._recorder
+        if recorder is None or isinstance(error, StoreError):
+            return None
+        try:
+            return self._capture(error, traceback)
+        except Exception as fault:  # noqa: BLE001 - told: the failure itself has to be dealt with all the same
+            recorder.missed(f"{self.name}: {describe(fault)}")
+            return None
+
+    def record(self, capture: Capture | None, *, attempt: int = 0, set_aside: bool = False) -> None:
+        """Hands a failure to the recorder, and does not wait for it.
+
+        Args:
+            attempt: how often its message has failed.
+            set_aside: whether that has been set aside.
+        """
+        if capture is not None and self._recorder is not None:
+            self._recorder.take(attrs.evolve(capture, attempt=attempt, set_aside=set_aside))
+
+    def _capture(self, error: BaseException, traceback: str) -> Capture:
+        handed = self.calls.failed(error)
+        kind = self._kind_of_unit() if handed is None else "after_commit"
+        entry = self.current
+        received = [entry] if kind == "handler" and entry is not None else []
+        return Capture(
+            component=self.name,
+            of=type(self._plan.node.blueprint),
+            epoch=self.fence.epoch,
+            kind=kind,
+            where=self.where if handed is None else getattr(handed.function, "__name__", ""),
+            own_method=handed is not None and getattr(handed.function, "__self__", None) is self.instance,
+            error_kind=f"{type(error).__module__}:{type(error).__qualname__}",
+            error=describe(error),
+            traceback=traceback,
+            frames=frames_of(error),
+            message_id=handed.message_id if handed is not None else self._message_id(),
+            units=self.units + sum(number for sender in self._senders for number in sender.progress),
+            at=self._clock.wall(),
+            monotonic_s=self._clock.monotonic(),
+            partition=self._partition,
+            states=self._states.kept(),
+            tables=self._seen_of_tables() if self._seen is None or self._seen[0] != self.units else self._seen[1],
+            received=list(self.mailbox.in_hand) if kind == "run" else received,
+            called=self.mailbox.call if kind == "call" else None,
+            asked=[] if self._trail is None else self._trail.of(self.units, self._only_message()),
+            asked_at_start=[] if self._trail_at_start is None else self._trail_at_start.last(),
+        )
+
+    def _kind_of_unit(self) -> Kind:
+        if self._called:
+            return "call"
+        if self._hook in self._ticks:
+            return "tick"
+        if self.current is not None and self._hook != "run":
+            return "handler"
+        return "on_stop" if self._hook == "on_stop" else "run" if self._hook == "run" else "on_start"
+
+    def _only_message(self) -> Entry | None:
+        """The message in work, where a unit has no more than one."""
+        return None if self._hook == "run" else self.current
+
+    def _seen_of_tables(self) -> dict[str, Read]:
+        return {name: table.seen() for name, table in self._tables.items()}
+
+    def _keep_seen(self) -> None:
+        """The open unit is about to be dropped; whether it is the one that its life ends with is not known yet."""
+        if self._recorder is not None:
+            self._seen = self.units, self._seen_of_tables()
+
+    def _leave_trail(self) -> None:
+        """Another unit begins that may not differ in its number from the one before."""
+        if self._trail is not None:
+            self._trail.forget()
+            self._seen = None
 
     def interrupt(self) -> None:
         """Says that what it is at is about to be broken off. By the thread that does it, before it does."""
@@ -634,16 +735,26 @@ class Life:
         self._journal.calls.place(call)
         self.waits_for = f"{queue.name}.{method}() to answer"
         try:
-            return wait_for_answer(call, self._journal.calls, clock, deadline_s, timeout_s)
+            answer = wait_for_answer(call, self._journal.calls, clock, deadline_s, timeout_s)
+        except Exception as error:
+            if self._trail is not None:  # not the error itself: its traceback leads to the instance
+                self._trail.note(self.units, self._only_message(), call, "raised", (type(error), error.args))
+            raise
         finally:
             self.waits_for = ""
+        if self._trail is not None:
+            self._trail.note(self.units, self._only_message(), call, "returned", answer)
+        return answer
 
     def submit_call(
         self, queue: CallQueue, method: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     ) -> Future[Any]:
         """On any thread."""
         future: Future[Any] = Future()
-        self._journal.calls.place(RemoteCall(queue, method, arguments, keywords, self.name, self.fence, future=future))
+        call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, future=future)
+        self._journal.calls.place(call)
+        if self._trail is not None and self._is_own_thread():
+            self._trail.note(self.units, self._only_message(), call, "submitted", future)
         return future
 
     def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]:
@@ -758,6 +869,7 @@ class Life:
         self._stop_if_ending()
         self._put_down()
         self._save_if_changed()
+        self._leave_trail()
         unit = self.open_unit = Unit(self.name)
         self._received = 0
         try:
@@ -765,6 +877,7 @@ class Life:
             self._marks.clear()
             self._submit_changed(unit)
         except BaseException:  # whatever the block raises, which may catch it: nothing of the unit ever was
+            self._keep_seen()
             self.drop_unit()
             self._restore()
             raise
@@ -826,7 +939,7 @@ class Life:
             except CannotDecode as error:
                 self._mark_received()
                 self._received += 1
-                self.set_aside(entry, 1, error, "")
+                self._set_aside_unread(entry, error)
                 continue
             self.current = entry
             return entry, message
@@ -869,6 +982,7 @@ class Life:
         Args:
             ticks: the rows of schedules that are written with it, by the names of their methods.
         """
+        self._leave_trail()
         unit = self.open_unit = Unit(self.name)
         hook()
         for method, row in ticks.items():
@@ -1001,12 +1115,14 @@ class Life:
         else:
             self._enter_partition(call.partition)
         self.current = None
+        self._leave_trail()
         unit = self.open_unit = Unit(self.name, self._home)
         try:
             self.calls.has_begun = True
             call.function()
             self._submit_changed(unit)
         except BaseException:  # whatever the function raises, which a `run` may catch: nothing of the unit ever was
+            self._keep_seen()
             self.drop_unit()
             self._restore()
             raise

@@ -25,6 +25,7 @@ from minions.errors import ChangeFailed, StoreError
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.board import Board
+from minions.flow.channel import Entry
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
 from minions.flow.os_threads import OS_THREADS
@@ -46,12 +47,14 @@ from minions.life.actions import (
     Unserved,
     WatchIdle,
 )
+from minions.life.capture import Capture
 from minions.life.dead_letters import DeadLetters
 from minions.life.ladder import Ladder
 from minions.life.life import Life
 from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
 from minions.life.plan import Plan
+from minions.life.recorder import Recorder
 from minions.life.recovery import restore
 from minions.life.sheltered import ShelteredLife
 from minions.life.status import ComponentStatus, Deadlines
@@ -61,7 +64,9 @@ from minions.life.tables import tables_on_disk
 from minions.life.thread import ComponentThread
 from minions.life.traces import describe, stack_of
 from minions.life.watchdog import Seen
+from minions.model.crashes import Crashes
 from minions.model.limits import Watchdog
+from minions.model.partition import home_of
 from minions.model.topology import Node, Topology
 from minions.observe.hooks import Hooks
 from minions.observe.observer import Observer
@@ -85,6 +90,9 @@ class Options:
         forever: stay when nothing can happen any more.
         most_zombies: how many abandoned threads may be alive.
         watchdog: what is looked at while it runs.
+        crashes: what is kept of those that fail.
+        program: the file that made the system, from the state folder; empty where it is not known.
+        module: what that is called as a module; likewise.
     """
 
     folder: Path
@@ -94,6 +102,9 @@ class Options:
     forever: bool = False
     most_zombies: int = 16
     watchdog: Watchdog = Watchdog()
+    crashes: Crashes = Crashes()
+    program: str = ""
+    module: str = ""
 
 
 class Runtime:
@@ -154,6 +165,18 @@ class Runtime:
             on_event, self._report_defect, f"{name}/observer", clock, threads.parker(), hooks, threads.thread
         )
         self._ladder = Ladder(name, self._observer.post, threads)
+        self._recorder: Recorder | None = None
+        if options.crashes.enabled and plan.durable and storage is None:  # otherwise there is no folder
+            log = logging.getLogger(f"minions.{name}")
+            self._recorder = Recorder(
+                name,
+                options.folder,
+                options.crashes,
+                clock,
+                log,
+                program=options.program,
+                module=options.module,
+            )
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._writer: Writer | None = None
         self._supervisor = Supervisor(
@@ -235,6 +258,8 @@ class Runtime:
     def _let_go(self) -> None:
         """Closes what was opened for a start that has come to nothing."""
         self._patrol.close(_LAST_WORDS_TIMEOUT_S)
+        if self._recorder is not None:
+            self._recorder.close(_LAST_WORDS_TIMEOUT_S)
         if self._board is not None:
             self._board.close()
         self.disk.close()
@@ -432,7 +457,7 @@ class Runtime:
     def _put_up_board(self, recovered: Recovered) -> list[events.Event]:
         """Deals with what earlier processes have died of, and notes from now on what is in work."""
         died = deaths.Deaths.of(self._storage.left_board(), recovered.channels)
-        told = deaths.answer(died, self.plan.channels, self.journal, self._clock, self._threads_from)
+        told = deaths.answer(died, self.plan.channels, self.journal, self._clock, self._threads_from, self._record_death)
         lives = [
             (life, channel.name)
             for plan in self.plan.nodes.values()
@@ -442,6 +467,33 @@ class Runtime:
         ]
         self._board = self._storage.make_board(lives, died.counted, died.early)
         return told
+
+    def _record_death(self, entry: Entry, letter: rows.DeadLetter) -> None:
+        """Records a message that processes have died of, with the state that it would meet now; nobody knows at which line."""
+        if self._recorder is None:
+            return
+        component, _, inbox = letter.channel.partition(".")
+        node = self.plan.nodes[component].node
+        partition = None if node.partition_by is None else entry[4]
+        home = component if partition is None else home_of(component, partition)
+        self._recorder.take(
+            Capture(
+                component=component,
+                of=type(node.blueprint),
+                epoch=0,
+                kind="run" if node.declaration.has_run else "handler",
+                where=node.declaration.handlers.get(inbox, "run"),
+                error=letter.error,
+                message_id=letter.message_id,
+                at=letter.at,
+                monotonic_s=self._clock.monotonic(),
+                partition=partition,
+                states=self.journal.stored_states(home),
+                received=[entry],
+                attempt=letter.attempts,
+                set_aside=True,
+            )
+        )
 
     # ------------------------------------------------------------------ actions, on the supervisor's thread
     def _act(self, action: Action) -> None:
@@ -501,6 +553,7 @@ class Runtime:
             self.disk,
             None if self._board is None else self._board.marks(component, plan.reads.values()),
             self._threads_from,
+            self._recorder,
         )
         thread = self._threads[component] = ComponentThread(
             life, self.journal, self.name, self.post, self._threads_from
@@ -556,6 +609,8 @@ class Runtime:
             if name not in survivors:
                 thread.join(1.0)
         self._patrol.close(_LAST_WORDS_TIMEOUT_S)
+        if self._recorder is not None:
+            self._recorder.close(_LAST_WORDS_TIMEOUT_S)
         if self._board is not None:
             self._board.close()
         self.disk.close()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from minions.model import checks
+from minions.model.crashes import Crashes
 from minions.model.limits import Watchdog
 from minions.model.topology import Node
 
@@ -26,6 +27,7 @@ class Settings:
     watchdog: Watchdog
     max_zombies: int
     control: bool
+    crashes: Crashes
 
     def problems(self) -> Iterator[str]:
         """Everything that is wrong with what the program says."""
@@ -36,6 +38,7 @@ class Settings:
         yield from checks.kind("watchdog", self.watchdog, Watchdog, "Watchdog(tick_s=5.0)")
         yield from checks.whole_number("max_zombies", self.max_zombies, 0)
         yield from checks.switch("control", self.control)
+        yield from checks.kind("crashes", self.crashes, Crashes, "Crashes(keep=10)")
 
 
 @attrs.frozen
@@ -74,7 +77,7 @@ class Configured:
 
         nodes = list(nodes)
         text = configuration.read(path) or ""
-        said, problems = configuration.configuration_of(text, settings.watchdog)
+        said, problems = configuration.configuration_of(text, settings.watchdog, settings.crashes)
         problems += configuration.unknown(said.components, [node.name for node in nodes])
         values = {}
         for node in nodes:
@@ -84,4 +87,4 @@ class Configured:
                 problems += found.problems
         problems += configure_plugins(**attrs.asdict(said.plugins))
         system = {name: value for name, value in attrs.asdict(said.system).items() if value is not None}
-        return cls(attrs.evolve(settings, watchdog=said.watchdog, **system), values, problems)
+        return cls(attrs.evolve(settings, watchdog=said.watchdog, crashes=said.crashes, **system), values, problems)

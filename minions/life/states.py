@@ -50,6 +50,10 @@ class States:
             else:
                 values[name] = self._made_from[name] = codec.decode(stored)
 
+    def kept(self) -> dict[str, bytes]:
+        """The stored forms as of the last whole unit; none where the value is still the first."""
+        return dict(self._kept)
+
     def changed(self, values: dict[str, Any]) -> dict[str, bytes]:
         """The stored forms of the values that differ from what the last whole unit left.
 

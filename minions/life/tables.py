@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, Sequence, ValuesView
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Final, Protocol, TypeVar
 
 import attrs
@@ -18,6 +18,7 @@ from minions.flow import rows
 from minions.flow.codec import TypeCodec, state_codec_of
 from minions.flow.keys import KeyCodec, key_codec_of
 from minions.flow.storage import RowReader
+from minions.life.capture import Read
 from minions.model.ports import Table
 
 __all__ = ["NOTHING_UNSAVED", "LiveTable", "TableCodecs", "TableView", "table_codecs_of", "tables_on_disk"]
@@ -25,6 +26,7 @@ __all__ = ["NOTHING_UNSAVED", "LiveTable", "TableCodecs", "TableView", "table_co
 _MOST_CACHED = 4_096
 _MOST_CACHED_BYTES = 16 << 20
 _AT_ONCE = 256
+_MOST_WALKS, _MOST_WALKED = 100, 1_000
 _AFTER_SLASH = "0"  # the character behind the slash that prefixes end with: what begins so ends before it
 _ABSENT: Final = object()
 
@@ -240,14 +242,59 @@ class _Touched:
     changed: bool
 
 
+class _Walk:
+    """What an iteration has met, for who replays the unit; no more than so many entries of it.
+
+    Attributes:
+        begin: the text of the first key that it could have met.
+        last: up to which one it has met all that are there; None for the end of the table.
+        met: what was read of each.
+        is_over: whether it has come to its end.
+    """
+
+    __slots__ = ("begin", "end", "is_over", "last", "met")
+
+    def __init__(self, begin: str, end: str | None) -> None:
+        self.begin = begin
+        self.end = end
+        self.last: str | None = begin
+        self.met: dict[str, Any] = {}
+        self.is_over = False
+
+    def noting(self, found: Iterator[tuple[str, V | None]]) -> Iterator[tuple[str, V | None]]:
+        """Passes on what an iteration finds."""
+        for text, body in islice(found, _MOST_WALKED):
+            self.met[text] = body
+            self.last = text
+            yield text, body
+        if len(self.met) < _MOST_WALKED:
+            self.last = self.end
+            self.is_over = True
+        yield from found
+
+
 class LiveTable(TableView, MutableMapping[Any, Any]):
     """A table in a running component. Component's thread only.
 
     Values that can change are encoded again at the end of each unit that has looked at them, and written if they differ.
     """
 
-    def __init__(self, name: str, home: str, codecs: TableCodecs, unsaved: Unsaved, disk: RowReader) -> None:
+    def __init__(
+        self,
+        name: str,
+        home: str,
+        codecs: TableCodecs,
+        unsaved: Unsaved,
+        disk: RowReader,
+        *,
+        notes_reads: bool = False,
+    ) -> None:
+        """Args as for a view, and:
+
+        notes_reads: whether it is noted, for `seen`, what iterations meet.
+        """
         super().__init__(name, home, codecs, unsaved, disk)
+        self._notes_reads = notes_reads
         self._touched: dict[str, _Touched] = {}
         self._encoded: dict[str, bytes | None] = {}  # the changes of the unit that is becoming whole
         self._cached: dict[
@@ -255,6 +302,8 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
         ] = {}  # value and stored form, by the whole key, the oldest first
         self._cached_bytes = 0
         self._in_place = True
+        self._walks: list[_Walk] = []  # the iterations of the open unit
+        self._length: int | None = None  # as of the last whole unit, where the open one has asked
 
     # ------------------------------------------------------------------ what the life does with it
     def enter(self, home: str) -> None:
@@ -291,12 +340,39 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
             self._cache(text, touched.value, self._encoded.get(text, touched.kept))
         self._touched.clear()
         self._encoded = {}
+        if self._walks:
+            self._walks.clear()
+        self._length = None
 
     def restore(self) -> None:
         """Forgets what the open unit has done."""
         for text in self._touched:
             self._uncache(text)
         self._touched.clear()
+        self._walks.clear()
+        self._length = None
+
+    def seen(self) -> Read:
+        """What is at hand of the table as the last whole unit left it: more than the open unit has read, not less."""
+        if not self._in_place:
+            return Read({}, frozenset(), (), None)
+        known: dict[str, bytes | None] = {}
+        for text, touched in self._touched.items():
+            if touched.kept is not None:
+                known[text] = touched.kept
+        begin = len(self.prefix)
+        for key in reversed(self._cached):
+            if key.startswith(self.prefix):
+                known.setdefault(key[begin:], self._cached[key][1])
+        present: set[str] = set()
+        for walk in self._walks:
+            for text, body in walk.met.items():
+                if isinstance(body, bytes):
+                    known.setdefault(text, body)
+                elif body is not None and text not in known:
+                    present.add(text)
+        ranges = tuple((walk.begin, walk.last) for walk in self._walks if walk.met or walk.is_over)
+        return Read(known, frozenset(present), ranges, self._length)
 
     # ------------------------------------------------------------------ the mapping
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -323,6 +399,32 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
     def clear(self) -> None:
         for text in self._texts():
             self._touch(text, _ABSENT)
+
+    def __len__(self) -> int:
+        length = super().__len__()
+        self._length = self._length_before(length)
+        return length
+
+    def _length_before(self, length: int) -> int | None:
+        """How many entries the last whole unit left; None where the open one has changed some that it has not looked at."""
+        for text, touched in self._touched.items():
+            if touched.changed:
+                before = touched.kept is not None
+                if not before:
+                    known = self._cached.get(self.prefix + text)
+                    if known is None:
+                        return None
+                    before = known[1] is not None
+                length += before - (touched.value is not _ABSENT)
+        return length
+
+    def _walk(self, read: _Read[V], begin: str, end: str | None) -> Iterator[tuple[str, V | None]]:
+        found = super()._walk(read, begin, end)
+        if not self._notes_reads or len(self._walks) >= _MOST_WALKS:
+            return found
+        walk = _Walk(begin, end)
+        self._walks.append(walk)
+        return walk.noting(found)
 
     def _known(self) -> dict[str, bool]:
         self._refuse_out_of_place()

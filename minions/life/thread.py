@@ -139,12 +139,20 @@ class ComponentThread:
             self._post(Noted(events.AfterCommitDropped(self.life.name, self.life.fence.epoch, dropped)))
 
     def _tell_of_call(self, error: BaseException, message_id: str) -> None:
-        name, epoch = self.life.name, self.life.fence.epoch
-        self._post(Noted(events.AfterCommitFailed(name, epoch, describe(error), trace_of(error), message_id)))
+        name, epoch, trace = self.life.name, self.life.fence.epoch, trace_of(error)
+        self.life.record(self.life.captured(error, trace))
+        self._post(Noted(events.AfterCommitFailed(name, epoch, describe(error), trace, message_id)))
 
     def _failure(self, life: Life, error: BaseException) -> tuple[Failed, Entry | None]:
         """What the supervisor is told of a failure, and the message that has failed and is to be tried again."""
-        call, trace = life.calls.failed(error), trace_of(error)
+        trace = trace_of(error)
+        capture = life.captured(error, trace)
+        failure, failed = self._judged(life, error, trace)
+        life.record(capture, attempt=failure.attempt, set_aside=bool(failure.attempt) and failed is None)
+        return failure, failed
+
+    def _judged(self, life: Life, error: BaseException, trace: str) -> tuple[Failed, Entry | None]:
+        call = life.calls.failed(error)
         where = life.where if call is None else "after_commit"
         failure = Failed(life.name, life.fence.epoch, where, describe(error), trace)
         if isinstance(error, StoreError):

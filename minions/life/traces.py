@@ -12,8 +12,9 @@ from types import FrameType, TracebackType
 from minions.errors import MinionsError
 from minions.model import wrapped
 
-__all__ = ["describe", "lines_of", "print_lines", "stack_of", "trace_of"]
+__all__ = ["describe", "frames_of", "lines_of", "print_lines", "stack_of", "trace_of"]
 
+_MOST_FRAMES = 100
 _OURS = (str(Path(__file__).parent), str(Path(wrapped.__file__)), str(threading.__file__))
 
 
@@ -65,3 +66,22 @@ def print_lines(lines: list[tuple[str, int, str]]) -> str:
 
 def _is_ours(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith(_OURS)
+
+
+def frames_of(error: BaseException) -> tuple[str, ...]:
+    """What user code was at when it raised an error: ``file: function: line of source`` for each frame, the innermost last.
+
+    From the first frame of user code up to the runtime, where that was asked for something. No line numbers and no folders, so
+    that two of them can be compared although the file was edited above, or moved. The last hundred of them: an endless recursion
+    does not always end at the same depth.
+    """
+    found: list[str] = []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if _is_ours(frame):
+            if found:
+                break
+            continue
+        name = frame.f_code.co_filename
+        text = linecache.getline(name, line, frame.f_globals).strip()
+        found.append(f"{Path(name).name}: {frame.f_code.co_name}: {text}")
+    return tuple(found[-_MOST_FRAMES:])

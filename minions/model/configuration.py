@@ -37,6 +37,7 @@ from cattrs.strategies import configure_union_passthrough
 
 from minions.errors import ConfigurationError
 from minions.model.component import Component
+from minions.model.crashes import Crashes
 from minions.model.limits import Watchdog
 
 __all__ = [
@@ -54,7 +55,7 @@ __all__ = [
 FILE_NAME = "minions.toml"
 """Its name, beside the script."""
 
-_TABLES = ("watchdog", "system", "plugins", "components")
+_TABLES = ("watchdog", "crashes", "system", "plugins", "components")
 
 T = TypeVar("T")
 
@@ -120,12 +121,14 @@ class Configuration:
 
     Attributes:
         watchdog: the watchdog that the program asks for, with what the file says in its place.
+        crashes: likewise what is kept of crashes.
         system: the settings of the system.
         plugins: which plugins there are, and how long their hooks may take.
         components: for each component that the file names, its table as it stands there.
     """
 
     watchdog: Watchdog = Watchdog()
+    crashes: Crashes = Crashes()
     system: SystemSettings = SystemSettings()
     plugins: PluginSettings = PluginSettings()
     components: Mapping[str, Mapping[str, Any]] = attrs.Factory(dict)
@@ -160,18 +163,21 @@ def read(path: Path) -> str | None:
         raise ConfigurationError(str(path), [f"it cannot be read ({error}): change that, or move it away"]) from error
 
 
-def configuration_of(text: str, watchdog: Watchdog = Watchdog()) -> tuple[Configuration, list[str]]:
+def configuration_of(
+    text: str, watchdog: Watchdog = Watchdog(), crashes: Crashes = Crashes()
+) -> tuple[Configuration, list[str]]:
     """What a text in TOML says, and everything that is wrong with it, one sentence each.
 
     Args:
         text: of the file.
         watchdog: the one that the program asks for. A key of ``[watchdog]`` replaces one of its values, and a table such as
             ``[watchdog.memory]`` the whole limit: what it does not say has the default of its class.
+        crashes: likewise; a key of ``[crashes]`` replaces one of its values.
     """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return Configuration(watchdog=watchdog), [f"this is no TOML: {error}"]
+        return Configuration(watchdog=watchdog, crashes=crashes), [f"this is no TOML: {error}"]
     problems = [
         f"{_top(name, table)}: there is no such table; {_nearest(name, _TABLES)}"
         for name, table in tables.items()
@@ -191,15 +197,23 @@ def configuration_of(text: str, watchdog: Watchdog = Watchdog()) -> tuple[Config
         else:
             problems.append(f"[components] {name} = {_shown(table)}: must be a table: write [components.{_key(name)}]")
     watched = _structured(functools.partial(attrs.evolve, watchdog), Watchdog, found["watchdog"], ("watchdog",))
+    kept = _structured(functools.partial(attrs.evolve, crashes), Crashes, found["crashes"], ("crashes",))
     settings = _structured(SystemSettings, SystemSettings, found["system"], ("system",))
     plugins = _structured(PluginSettings, PluginSettings, found["plugins"], ("plugins",))
     configuration = Configuration(
         watchdog=watched.value or watchdog,
+        crashes=kept.value or crashes,
         system=settings.value or SystemSettings(),
         plugins=plugins.value or PluginSettings(),
         components=components,
     )
-    return configuration, [*problems, *watched.problems, *settings.problems, *plugins.problems]
+    return configuration, [
+        *problems,
+        *watched.problems,
+        *kept.problems,
+        *settings.problems,
+        *plugins.problems,
+    ]
 
 
 def unknown(components: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional
 import attrs
 import pytest
 
-from minions import Component, ConfigurationError, LagLimit, MemoryLimit, Watchdog
+from minions import Component, ConfigurationError, Crashes, LagLimit, MemoryLimit, Watchdog
 from minions.model.component import copy_of
 from minions.model.configuration import (
     Configuration,
@@ -95,12 +95,15 @@ class TestFile:
             stop_timeout_s = 3
             synchronous = "FULL"
             max_zombies = 7
+            [crashes]
+            size_bytes = 20_000
             [components.thermometer]
             port = "/dev/ttyUSB1"
         """
-        configuration, problems = configuration_of(text, program)
+        configuration, problems = configuration_of(text, program, Crashes(keep=3))
 
         assert problems == []
+        assert configuration.crashes == Crashes(keep=3, size_bytes=20_000)
         assert configuration.watchdog == Watchdog(
             enabled=False,
             tick_s=0.5,
@@ -142,6 +145,10 @@ class TestFile:
             over_s = 1
             [watchdog.late]
             over_s = -0.5
+            [crashes]
+            keep = 0
+            enabled = "no"
+            kep = 1
             [system]
             synchronous = "full"
             max_zombies = true
@@ -151,7 +158,7 @@ class TestFile:
 
         share = "a share of the memory that the process may use"
         assert problems == [
-            "top = 1: there is no such table; there are: watchdog, system, plugins, components",
+            "top = 1: there is no such table; there are: watchdog, crashes, system, plugins, components",
             "[watchdgo]: there is no such table; did you mean watchdog?",
             "[watchdog] tick: there is no such key; did you mean tick_s?",
             '[watchdog] tick_s = "fast": expected a number',
@@ -159,6 +166,9 @@ class TestFile:
             f"[watchdog.memory] over_ratio = 1.5: must be a number above 0 and at most 1 ({share})",
             "[watchdog.lagg]: there is no such table; did you mean lag?",
             "[watchdog.late] over_s = -0.5: must be a number above 0 (seconds)",
+            '[crashes] enabled = "no": expected true or false',
+            "[crashes] kep: there is no such key; did you mean keep?",
+            "[crashes] keep = 0: must be a whole number from 1 to 10,000 (files; to record none, enabled = false)",
             '[system] synchronous = "full": expected one of "NORMAL", "FULL"',
             "[system] max_zombies = true: expected a whole number",
             "[system] stop_timeout_s = -5.0: must be above 0 (seconds)",

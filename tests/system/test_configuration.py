@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from minions import Component, ConfigurationError, Inbox, Outbox, State, System, TopologyError, Watchdog
+from minions import Component, ConfigurationError, Crashes, Inbox, Outbox, State, System, TopologyError, Watchdog
 
 
 @attrs.frozen
@@ -69,7 +69,7 @@ def test_what_the_file_says_of_a_component_holds_in_each_life_and_the_object_tha
 
 
 def test_what_the_file_says_of_system_and_watchdog_holds(tmp_path: Path) -> None:
-    toml = "[system]\nstop_timeout_s = 7.5\nmax_zombies = 3\n[watchdog]\ntick_s = 0.25\n"
+    toml = "[system]\nstop_timeout_s = 7.5\nmax_zombies = 3\n[watchdog]\ntick_s = 0.25\n[crashes]\nkeep = 7\n"
     system = Project(tmp_path, toml).system
     wired(system, Average())
 
@@ -79,6 +79,7 @@ def test_what_the_file_says_of_system_and_watchdog_holds(tmp_path: Path) -> None
         assert runtime._options.stop_timeout_s == 7.5
         assert runtime._options.most_zombies == 3
         assert runtime._options.watchdog == Watchdog(tick_s=0.25)
+        assert runtime._options.crashes == Crashes(keep=7)
 
 
 def test_everything_that_is_wrong_with_the_file_is_told_at_once(tmp_path: Path) -> None:
