@@ -33,6 +33,8 @@ COMMANDS = {
     "pause": "have components take nothing more",
     "resume": "let components go on that were paused",
     "dead": "list, show, retry or drop messages that were set aside",
+    "crashes": "list what was recorded of components that failed",
+    "replay": "run what has crashed once more, offline; write it as a test",
     "state": "show what is kept of the states of components",
     "plugins": "list the plugins of a system",
     "demo": "read, count and index a folder of files; kill it and run it again",

@@ -55,11 +55,12 @@ def _is_there(folder: Path) -> bool:
     return folder.is_dir() or has_socket(folder)
 
 
-def load_app(named: str) -> System:
+def load_app(named: str, called: str = "") -> System:
     """The system that a program makes, which is run for that, as an import would.
 
     Args:
         named: the program's path, and behind a colon what the system is called in it: ``app.py``, ``app.py:system``.
+        called: the name of the system itself, by which one of several is chosen.
 
     Raises:
         BadApp: there is no such file or system, or the program fails.
@@ -77,6 +78,8 @@ def load_app(named: str) -> System:
             raise BadApp(f"{path} has no System called {name!r}; it has {_names(module)}")
         return found
     systems = {id(value): value for value in vars(module).values() if isinstance(value, System)}
+    if len(systems) > 1:
+        systems = {key: system for key, system in systems.items() if system.name == called} or systems
     if len(systems) != 1:
         raise BadApp(
             f"{path} has {_names(module)}: say which, {path}:NAME"

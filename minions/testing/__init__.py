@@ -5,6 +5,7 @@ from minions.testing.exploration import Explored, explore
 from minions.testing.faults import Faults, InjectedError
 from minions.testing.harness import Harness, harness
 from minions.testing.outcome import Result, SimulationFailed
+from minions.testing.replaying import replay
 from minions.testing.running import Running, running
 from minions.testing.scripts import Send, Wait
 from minions.testing.simulation import simulate
@@ -24,6 +25,7 @@ __all__ = [
     "Wait",
     "explore",
     "harness",
+    "replay",
     "running",
     "simulate",
 ]
