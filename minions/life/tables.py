@@ -357,9 +357,6 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
         if not self._in_place:
             return Read({}, frozenset(), (), None)
         known: dict[str, bytes | None] = {}
-        for text, touched in self._touched.items():
-            if touched.kept is not None:
-                known[text] = touched.kept
         begin = len(self.prefix)
         for key in reversed(self._cached):
             if key.startswith(self.prefix):

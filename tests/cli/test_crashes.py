@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,16 @@ import pytest
 MINIONS = (sys.executable, "-m", "minions.cli")
 
 APP = """
-import sys
 import attrs
-from minions import Component, Inbox, Outbox, Retry, State, System, Table, Uses
-from prices import price_of
-
-@attrs.frozen
-class Order:
-    item: str
-    count: int
+from minions import Component, Outbox, State, System
+from till import Order, Stock, Till
 
 class Shop(Component):
     out = Outbox(Order)
     sent = State(int)
 
     def run(self) -> None:
-        for order in (Order("tea", 2), Order("it's \\"''' hot", 1), Order("pot", 3))[self.sent:]:
+        for order in (Order("tea", 2), Order("po'''t", 3))[self.sent:]:
             with self.unit():
                 self.sent += 1
                 self.out.send(order)
@@ -38,11 +31,35 @@ class Shop(Component):
 class Left:
     count: int
 
+class Shelf(Stock):
+    def left(self, item: str) -> Left:
+        return Left(len(item))
+
+system = System("shop")
+other = System("other")
+other.add(Stock())
+shop, stock, till = system.add(Shop()), system.add(Shelf(), name="stock"), system.add(Till())
+system.connect(shop.out, till.orders)
+
+if __name__ == "__main__":
+    system.run()
+"""
+
+TILL = """
+from typing import Any
+import attrs
+from minions import Component, Inbox, Retry, State, Uses
+from prices import price_of
+
+@attrs.frozen
+class Order:
+    item: str
+    count: int
+
 class Stock(Component):
     kept = State(int)
 
-    def left(self, item: str) -> Left:
-        return Left(len(item))
+    def left(self, item: str) -> Any: ...
 
 class Till(Component):
     orders = Inbox(Order, retry=Retry(attempts=1))
@@ -53,23 +70,16 @@ class Till(Component):
     def sell(self, order: Order) -> None:
         left = self.stock.left(order.item)
         self.total += price_of(order.item) * order.count + left.count
-
-system = System("shop")
-other = System("other")
-other.add(Stock())
-shop, stock, till = system.add(Shop()), system.add(Stock()), system.add(Till())
-system.connect(shop.out, till.orders)
-
-if __name__ == "__main__":
-    system.run()
 """
 
 PRICES = """
 def price_of(item: str) -> int:
-    if item == "pot":
+    if item.startswith("po"):
         raise KeyError(item)
     return 1
 """
+
+ERROR = "KeyError: " + repr("po'''t")
 
 MENDED = """
 def price_of(item: str) -> int:
@@ -83,7 +93,8 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        (folder / "app.py").write_text(textwrap.dedent(APP))
+        (folder / "app.py").write_text(APP)
+        (folder / "till.py").write_text(TILL)
         (folder / "prices.py").write_text(PRICES)
         self.run("app.py")
 
@@ -136,7 +147,7 @@ class TestList:
         assert head == f"in {project.folder / '.minions' / 'crashes'}:"
         assert columns.split() == ["id", "component", "failed", "in", "error"]
         assert line.split()[1] == "till"
-        assert line.endswith("sell  KeyError: 'pot'")
+        assert line.endswith(f"sell  {ERROR}")
         assert project.minions("replay", "--list") == project.minions("crashes")
 
     def test_json_has_the_file(self, project: Project) -> None:
@@ -168,7 +179,7 @@ class TestReplay:
         assert "fails again, at the same line" in printed
         assert "Traceback (most recent call last)" in printed
         assert 'prices.py", line 4, in price_of' in printed
-        assert printed.endswith("KeyError: 'pot'\n")
+        assert printed.endswith(f"{ERROR}\n")
         assert project.files() == before
 
     def test_json(self, project: Project) -> None:
@@ -179,10 +190,10 @@ class TestReplay:
     def test_once_mended_it_fails_no_more(self, project: Project) -> None:
         project.mend()
         printed = project.minions("replay", "last")
-        assert "does not fail any more; it had failed with KeyError: 'pot'" in printed
+        assert f"does not fail any more; it had failed with {ERROR}" in printed
 
     def test_a_call_that_it_had_not_come_to_leaves_it_open(self, project: Project) -> None:
-        app = project.folder / "app.py"
+        app = project.folder / "till.py"
         app.write_text(
             app.read_text().replace("* order.count + left.count", "* order.count + self.stock.left('more').count")
         )
@@ -246,7 +257,7 @@ class TestPytest:
         green = project.run("-m", "pytest", "-q", "-p", "no:cacheprovider", file)
 
         assert red.returncode == 1, red.stdout + red.stderr
-        assert "KeyError: 'pot'" in red.stdout
+        assert ERROR in red.stdout
         assert "test_till_sell_does_not_fail" in red.stdout
         assert green.returncode == 0, green.stdout + green.stderr
         assert str(project.folder) not in (project.folder / file).read_text()
