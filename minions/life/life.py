@@ -170,9 +170,8 @@ class Life:
         self._recorder = recorder
         self._trail = None if recorder is None else Trail()
         self._trail_at_start: Trail | None = None  # that of on_start
-        self._seen: tuple[int, dict[str, Read]] | None = (
-            None  # of a unit that was dropped: its number, what it read of tables
-        )
+        # Of a unit that was dropped: how many there were before, and what it had read of tables.
+        self._seen: tuple[int, dict[str, Read]] | None = None
         self._on_disk: dict[Channel, int] = {}  # up to which number all messages of a channel are on disk
         self.calls = AfterCommit(journal, fence, parker, self._call, self._wait_for_commit)
 

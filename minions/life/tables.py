@@ -362,14 +362,29 @@ class LiveTable(TableView, MutableMapping[Any, Any]):
             if key.startswith(self.prefix):
                 known.setdefault(key[begin:], self._cached[key][1])
         present: set[str] = set()
+        ranges: list[tuple[str, str | None]] = []
         for walk in self._walks:
-            for text, body in walk.met.items():
-                if isinstance(body, bytes):
-                    known.setdefault(text, body)
-                elif body is not None and text not in known:
+            upto = self._add_met(walk, known, present)
+            if upto is not _ABSENT:
+                ranges.append((walk.begin, upto))
+        return Read(known, frozenset(present), tuple(ranges), self._length)
+
+    def _add_met(self, walk: _Walk, known: dict[str, bytes | None], present: set[str]) -> Any:
+        """Adds what an iteration has met; says up to which text, None for the end, everything is known: `_ABSENT` for nothing."""
+        before: Any = _ABSENT
+        for text, body in walk.met.items():
+            if isinstance(body, bytes):
+                known.setdefault(text, body)
+            elif body is not None:
+                if text not in known:
                     present.add(text)
-        ranges = tuple((walk.begin, walk.last) for walk in self._walks if walk.met or walk.is_over)
-        return Read(known, frozenset(present), ranges, self._length)
+            elif text not in known:
+                row = self._unsaved.unsaved_row(self.prefix, text)
+                if row is None:  # the open unit has assigned it without a look, or it was committed meanwhile
+                    return before
+                known[text] = row[0]
+            before = text
+        return walk.last if walk.met or walk.is_over else _ABSENT
 
     # ------------------------------------------------------------------ the mapping
     def __setitem__(self, key: Any, value: Any) -> None:

@@ -104,6 +104,29 @@ class TestTables:
                 replay.check()
 
 
+def test_entries_that_were_not_on_disk_yet_are_known_too(system: System, start: Start, bug: Bug) -> None:
+    class Stock(Component):
+        numbers = Inbox(Number, retry=ONCE)
+        shelf = Table(int, int)
+
+        @numbers.handler
+        def count(self, number: Number) -> None:
+            if number.value == 1:
+                self.shelf.update({1: 10, 2: 20, 3: 30})
+            elif number.value == 2:
+                del self.shelf[2]
+            else:
+                bug.strike(f"{list(self.shelf)} {len(self.shelf)} {dict(self.shelf)}")
+
+    source, stock = system.add(Numbers()), system.add(Stock())
+    system.connect(source.out, stock.numbers)
+    run_to_the_end(system, start)
+
+    replay = system.replay(the_crash(system))
+
+    assert (replay.stopped, replay.same, replay.error) == ("", True, "ValueError: [1, 3] 2 {1: 10, 3: 30}")
+
+
 def test_the_state_and_the_table_of_a_partition(system: System, start: Start, bug: Bug) -> None:
     @attrs.frozen
     class Order:
