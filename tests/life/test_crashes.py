@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -125,6 +126,32 @@ class TestTrouble:
         assert told[0].startswith("failing: a crash cannot be recorded (")
         assert run.runtime._recorder is not None
         assert run.runtime._recorder.lost == 5
+
+    def test_a_disk_that_was_full_for_a_while_is_told_when_it_begins_and_when_it_is_over(
+        self, failing: System, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Full:
+            left = 2
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(os, name)
+
+            def fsync(self, descriptor: int) -> None:
+                if self.left:
+                    self.left -= 1
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("minions.life.recorder.os", Full())
+        with caplog.at_level(logging.WARNING, "minions.test"):
+            run_to_the_end(failing, start)
+
+        told = [record.getMessage() for record in caplog.records if "recorded" in record.getMessage()]
+        assert [crash.error for crash in failing.crashes()] == [f"ValueError: number {number}" for number in (6, 5, 4)]
+        assert len(list((failing.folder / "crashes").iterdir())) == 3
+        assert told == [
+            "failing: a crash cannot be recorded ([Errno 28] No space left on device); the system goes on without that",
+            "crashes are recorded again; 2 are missing",
+        ]
 
     def test_the_next_life_does_not_wait_for_the_recorder(self, system: System, start: Start) -> None:
         gate = Gate()
