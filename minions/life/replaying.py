@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -27,7 +26,6 @@ from minions.flow.codec import codec_of
 from minions.flow.journal import Journal
 from minions.flow.parker import Parker
 from minions.flow.rows import table_place
-from minions.flow.table_reader import TableReader
 from minions.flow.unit import Unit
 from minions.life.after_commit import Call
 from minions.life.calling import not_callable
@@ -281,11 +279,10 @@ class _ReplayedClock:
             self._monotonic_s = deadline_s
 
 
-class _RecordedTables(TableReader):
+class _RecordedTables:
     """The entries of tables that were recorded, in the place of the disk."""
 
     def __init__(self, tables: Mapping[str, KeptTable], stop: Callable[[str], None]) -> None:
-        super().__init__(Path(), lasting=False)
         self._tables = tables
         self._stop = stop
 
@@ -333,6 +330,9 @@ class _RecordedTables(TableReader):
         for key, there in known.items():
             length += there - (self.row(key) is not None)
         return length
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
     def _place(self, key: str) -> tuple[str, str, KeptTable]:
         _, name, text = table_place(key)

@@ -457,7 +457,9 @@ class Runtime:
     def _put_up_board(self, recovered: Recovered) -> list[events.Event]:
         """Deals with what earlier processes have died of, and notes from now on what is in work."""
         died = deaths.Deaths.of(self._storage.left_board(), recovered.channels)
-        told = deaths.answer(died, self.plan.channels, self.journal, self._clock, self._threads_from, self._record_death)
+        told = deaths.answer(
+            died, self.plan.channels, self.journal, self._clock, self._threads_from, self._record_death
+        )
         lives = [
             (life, channel.name)
             for plan in self.plan.nodes.values()
