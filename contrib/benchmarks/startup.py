@@ -120,9 +120,7 @@ class Runs:
     def _in_child(self, target: str, size: int, left: Path | None = None) -> dict[str, float]:
         with disk.fresh_folder(self.folder) as own:
             if left is not None:
-                shutil.copytree(
-                    left, own / "measured", ignore=shutil.ignore_patterns("run")
-                )  # a socket cannot be copied
+                shutil.copytree(left, own / "measured")
             return in_child(Request(target, size, str(own), timeout_s=self.options.timeout))
 
     def _resume(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from minions.errors import MinionsError
 from minions.flow.folder_lock import LOCK_FILE
-from minions.operate.place import peer_uid, places_of
+from minions.operate.place import addressed, peer_uid, places_of
 from minions.operate.protocol import MOST_ANSWER_BYTES, Lines, Request, answer_of, request_line
 
 __all__ = ["Client", "HungUp", "NoAnswer", "NotRunning", "has_socket"]
@@ -133,6 +133,12 @@ def _why_none(folder: Path) -> str:
     """What is to be said where nobody answers."""
     pid = _holder(folder)
     if pid is not None:
+        path = addressed(folder)
+        if path is not None and not path.exists():
+            return (
+                f"process {pid} has the state folder {folder}, and its control socket {path} is not in reach from here: it "
+                "runs in a container or with temporary files of its own, or somebody has deleted it"
+            )
         return (
             f"process {pid} has the state folder {folder}, but no control socket: it is just starting or ending, or runs with "
             "control=False"

@@ -425,7 +425,7 @@ def test_after_a_kill_the_next_start_takes_the_socket_over(project: Project) -> 
     child = project.start()
     child.send_signal(signal.SIGKILL)
     child.wait(PATIENCE_S)
-    assert (project.folder / ".minions/run/control.sock").exists()
+    assert (project.folder / ".minions/control.address").exists()
     assert "no system runs on" in project.minions("status", code=3)
     second = project.start()
     assert project.json("status")["pid"] == second.pid

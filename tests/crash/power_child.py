@@ -57,7 +57,7 @@ def system_over(
     folder: Path, total: int, synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
 ) -> tuple[System, Source, Sink]:
     """The system, and its components."""
-    system = System("power", folder=folder, synchronous=synchronous, control=False)
+    system = System("power", folder=folder, synchronous=synchronous)
     source, sink = system.add(Source(total=total)), system.add(Sink())
     system.connect(source.out, sink.numbers)
     return system, source, sink

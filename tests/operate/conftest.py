@@ -18,7 +18,7 @@ PATIENCE_S = 20.0
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A state folder whose path leaves room for a socket's, which that of a test's own does not."""
+    """A state folder beside which there is room for a socket, as there is not beside that of a test's own."""
     with tempfile.TemporaryDirectory(prefix="m") as folder:
         yield Path(folder) / "state"
 

@@ -9,6 +9,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +21,12 @@ from typing import Any
 import pytest
 
 from minions import Backoff, Component, Inbox, MinionsError, Outbox, Restart, State, System, Uses
+from minions.flow.folder_lock import FolderLock
 from minions.operate import client as client_module
 from minions.operate import control as control_module
 from minions.operate.client import Client, HungUp, NoAnswer, NotRunning
 from minions.operate.control import Control, Limits
+from minions.operate.place import places_of
 from minions.operate.protocol import MOST_REQUEST_BYTES, Refused, Request
 from tests.operate.conftest import PATIENCE_S, Raw
 
@@ -376,12 +380,11 @@ def test_a_forked_child_keeps_nothing_of_it_alive(opened: Open) -> None:
 
 
 def test_where_it_cannot_be_the_system_runs_without(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / "run").mkdir(parents=True)
-    (folder / "run/control.sock").mkdir()
+    (folder / "control.address.new").mkdir(parents=True)
     control = Control("test", folder, Answering(), LOG)
     assert not control.open(in_folder=True)
     assert "test runs without a control socket" in caplog.text
-    assert "move it away" in caplog.text
+    assert "control.address.new for writing: Is a directory; it must be a regular file" in caplog.text
 
 
 # The client
@@ -392,10 +395,30 @@ def test_the_client_says_that_nothing_runs(folder: Path) -> None:
         Client.connect(folder)
 
 
+def addressed_socket(folder: Path) -> Path:
+    """Where the socket of a folder is that says where."""
+    folder.mkdir()
+    home = folder.parent / ("s-" + 24 * "0")
+    home.mkdir()
+    path, status = home / "control.sock", folder.stat()
+    address = {"socket": str(path), "folder": f"{status.st_dev}:{status.st_ino}"}
+    (folder / "control.address").write_text(json.dumps(address))
+    return path
+
+
+def test_the_client_says_that_a_socket_is_not_in_reach(folder: Path) -> None:
+    path = addressed_socket(folder)
+    lock = FolderLock.acquire(folder)
+    try:
+        with pytest.raises(NotRunning, match=rf"process {os.getpid()} has .* {path} is not in reach from here"):
+            Client.connect(folder)
+    finally:
+        lock.release()
+
+
 def test_the_client_says_so_at_a_stale_socket(folder: Path) -> None:
-    (folder / "run").mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(folder / "run/control.sock"))
+        dead.bind(str(addressed_socket(folder)))
         dead.listen()
     with pytest.raises(NotRunning):
         Client.connect(folder)
@@ -410,14 +433,14 @@ def test_the_client_loses_patience(opened: Open, folder: Path) -> None:
 def test_the_client_waits_for_a_moment_to_be_let_in_and_then_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "run").mkdir(parents=True)
+    path = addressed_socket(folder)
     monkeypatch.setattr(client_module, "_CONNECT_S", 0.2)
     with contextlib.ExitStack() as stack:
         deaf = stack.enter_context(socket.socket(socket.AF_UNIX))
-        deaf.bind(str(folder / "run/control.sock"))
+        deaf.bind(str(path))
         deaf.listen(0)
         first = stack.enter_context(socket.socket(socket.AF_UNIX))
-        first.connect(str(folder / "run/control.sock"))
+        first.connect(str(path))
         began_s = time.monotonic()
         with pytest.raises(NoAnswer, match=r"lets nobody in, for 0.2 s"):
             Client.connect(folder)
@@ -564,7 +587,7 @@ def test_a_stop_is_answered_when_all_is_over(folder: Path) -> None:
     thread.join(PATIENCE_S)
     assert ended == ["stopped"]
     assert answer["reason"] == "stopped"
-    assert not (folder / "run").exists()
+    assert not (folder / "control.address").exists()
 
 
 def test_the_place_is_given_up_before_the_next_system_may_have_the_folder(folder: Path) -> None:
@@ -572,9 +595,9 @@ def test_the_place_is_given_up_before_the_next_system_may_have_the_folder(folder
     feeding, count = system.add(Feeding()), system.add(Count())
     system.connect(feeding.out, count.numbers)
     with system.started():
-        assert (folder / "run").exists()
+        assert (folder / "control.address").exists()
         system.stop().result(PATIENCE_S)
-        assert not (folder / "run").exists()
+        assert not (folder / "control.address").exists()
         with contextlib.closing(Control("next", folder, Answering(), LOG)) as control:
             assert control.open(in_folder=True)
 
@@ -619,7 +642,7 @@ def test_it_can_be_switched_off(folder: Path, off: str) -> None:
     feeding, count = system.add(Feeding()), system.add(Count())
     system.connect(feeding.out, count.numbers)
     with system.started():
-        assert not (folder / "run").exists()
+        assert not (folder / "control.address").exists()
         assert not {thread.name for thread in threading.enumerate()} & {"test/control", "test/answers"}
         with pytest.raises(NotRunning, match=rf"process {os.getpid()} has the state folder .* control=False"):
             Client.connect(folder)
@@ -659,66 +682,59 @@ def test_a_system_that_keeps_nothing_has_one_too_and_no_folder(folder: Path, mon
 # Under stress
 
 
-def rude(path: Path, number: int, over: threading.Event) -> None:
-    """One of the kinds of rude clients, over and over."""
-    while not over.is_set():
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(0.2)
-            client.connect(str(path))
-            match number % 5:
-                case 0:
-                    client.sendall(os.urandom(5_000) + b"\n")
-                    client.recv(1_000)
-                case 1:
-                    client.sendall(b'{"v":1,"id":1,"do":"sta')
-                    over.wait(0.2)
-                case 2:
-                    for _ in range(160):
-                        client.sendall(b"x" * 65_536)
-                case 3:
-                    for _ in range(1_000):
-                        client.sendall(b'{"v":1,"id":1,"do":"stacks"}\n')
-                case 4:
-                    for _ in range(50):
-                        client.sendall(b'{"v":1,"id":1,"do":"status"}\n')
-                        client.recv(65_536)
+def used_s() -> dict[str, float]:
+    """The CPU time that the threads of the control socket have used, in seconds."""
+    return {
+        thread.name: time.clock_gettime((~thread.native_id << 3) | 6)
+        for thread in threading.enumerate()
+        if thread.name in ("test/control", "test/answers") and thread.native_id is not None
+    }
 
 
-def handled_in(system: System, count: Count, seconds: float) -> int:
-    """How many messages are handled meanwhile."""
-    before = system.statistics().inboxes["count.numbers"].settled
-    threading.Event().wait(seconds)
-    return system.statistics().inboxes["count.numbers"].settled - before
+@contextlib.contextmanager
+def fifty_rude_clients(folder: Path) -> Iterator[None]:
+    path = next(places_of(folder))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.operate.rude_child", str(path), "50"],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"rude\n"
+        yield
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_fifty_rude_clients_have_a_share_of_a_core_even_where_nobody_else_wants_it(folder: Path) -> None:
+    system = System("test", folder=folder)
+    system.add(Calm())
+    began_s = time.monotonic()
+    with system.started(), fifty_rude_clients(folder), Client.connect(folder) as polite:
+        for _ in range(60):
+            assert polite.ask("status", PATIENCE_S)["system"] == "test"
+        used, since_s = used_s(), time.monotonic() - began_s
+    assert set(used) == {"test/control", "test/answers"}
+    assert max(used.values()) < 0.1 * since_s + 0.2, "what they take, the components do not have"
 
 
 def test_fifty_rude_clients_slow_nothing_down_and_keep_nothing_from_stopping(folder: Path) -> None:
     system = System("test", folder=folder)
     feeding, count = system.add(Feeding()), system.add(Count())
     system.connect(feeding.out, count.numbers)
-    over = threading.Event()
-    with system.started():
-        path = folder / "run/control.sock"
-        clients = [threading.Thread(target=rude, args=(path, number, over), daemon=True) for number in range(50)]
-        for client in clients:
-            client.start()
+    with system.started(), fifty_rude_clients(folder):
         settled = system.statistics().inboxes["count.numbers"].settled
         with Client.connect(folder) as polite:
-            for _ in range(3):
+            for _ in range(10):
                 assert polite.ask("status", PATIENCE_S)["system"] == "test"
         assert system.statistics().inboxes["count.numbers"].settled > settled
-        used_s = [
-            time.clock_gettime((~thread.native_id << 3) | 6)
-            for thread in threading.enumerate()
-            if thread.name in ("test/control", "test/answers") and thread.native_id is not None
-        ]
-        assert len(used_s) == 2
         began_s = time.monotonic()
         system.stop().result(PATIENCE_S)
     assert time.monotonic() - began_s < PATIENCE_S / 2
-    over.set()
-    for client in clients:
-        client.join(PATIENCE_S)
-    assert not (folder / "run").exists()
+    assert not (folder / "control.address").exists()
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("test/")]
 
 
