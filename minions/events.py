@@ -33,6 +33,7 @@ __all__ = [
     "StateOpened",
     "SystemStarted",
     "SystemStopped",
+    "SystemStopping",
     "TickLate",
 ]
 
@@ -73,6 +74,19 @@ class SystemStarted(Event):
     """
 
     components: int
+
+
+@attrs.frozen
+class SystemStopping(Event):
+    """The system begins to stop: nothing new is started, sources end, and what was sent is handled.
+
+    Attributes:
+        reason: "finished", "stopped", "interrupted", "terminated" or "failed".
+        timeout_s: after so many seconds what has not ended is abandoned. What is not on disk yet may take a few seconds more.
+    """
+
+    reason: str
+    timeout_s: float
 
 
 @attrs.frozen
@@ -445,12 +459,12 @@ class TickLate(Event):
 
 @attrs.frozen
 class PluginNotLoaded(Event):
-    """An installed plugin is not used; the system runs without it.
+    """A plugin is not used: it cannot be loaded, or did not want to be attached. The system runs without it.
 
     Attributes:
-        plugin: the name of its entry point.
+        plugin: the name of its entry point, or what it was registered as.
         problem: what is wrong with it, and what to do.
-        traceback: the whole traceback as Python prints it, where it could not be imported; or empty.
+        traceback: the whole traceback as Python prints it, where it or its `attached` has raised; or empty.
     """
 
     plugin: str

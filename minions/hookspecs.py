@@ -3,6 +3,7 @@
 from minions.observe.hookspecs import (
     after_commit_dropped,
     after_commit_failed,
+    attached,
     commit_trouble,
     commits_resumed,
     component_abandoned,
@@ -29,12 +30,16 @@ from minions.observe.hookspecs import (
     state_opened,
     system_started,
     system_stopped,
+    system_stopping,
     tick_late,
 )
+from minions.observe.running import RunningSystem
 
 __all__ = [
+    "RunningSystem",
     "after_commit_dropped",
     "after_commit_failed",
+    "attached",
     "commit_trouble",
     "commits_resumed",
     "component_abandoned",
@@ -61,5 +66,6 @@ __all__ = [
     "state_opened",
     "system_started",
     "system_stopped",
+    "system_stopping",
     "tick_late",
 ]

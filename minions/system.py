@@ -47,6 +47,7 @@ from minions.model.wrapped import Wrapped
 from minions.observe.event_log import EventLog
 from minions.observe.logs import log_event, shown_by_default
 from minions.observe.plugins import Plugins
+from minions.observe.running import RunningSystem
 from minions.operate.answers import Answers
 from minions.operate.control import Control
 from minions.threads import Threads
@@ -547,6 +548,7 @@ class System:
         self._event_log = EventLog(self.folder, self._clock, self._log)
         hooks = self.plugins.begin(self._clock, f"{self.name}/plugins")
         self._runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event, hooks, threads)
+        hooks.system = RunningSystem(self.name, self._runtime.statistics, self._runtime.call_on_supervisor)
         self._answers = self._control = None
         if settings.control:
             self._open_control(self._runtime)

@@ -411,6 +411,10 @@ class Runtime:
         self.reach()
         return self._quiet.wait(timeout_s)
 
+    def call_on_supervisor(self, callback: Callable[[], None]) -> None:
+        """Has the supervisor call something brief once it has dealt with everything posted before; returns at once."""
+        self.post(commands.Reached(callback))
+
     def reach(self, timeout_s: float | None = None) -> bool:
         """Blocks until the supervisor has dealt with everything posted before; False when that did not happen in time."""
         reached = self._threads_from.signal()

@@ -85,6 +85,6 @@ class Configured:
                 found = configuration.configured(node.blueprint, node.name, said.components[node.name])
                 values[node.name] = found.values
                 problems += found.problems
-        problems += configure_plugins(**attrs.asdict(said.plugins))
+        problems += configure_plugins(**attrs.asdict(said.plugins), settings=said.plugin_tables)
         system = {name: value for name, value in attrs.asdict(said.system).items() if value is not None}
         return cls(attrs.evolve(settings, watchdog=said.watchdog, crashes=said.crashes, **system), values, problems)

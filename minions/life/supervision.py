@@ -87,6 +87,7 @@ class Supervision:
         self._alive = self._busy = len(self.statuses)
         self._not_up = set(self.statuses)  # those that are to come up and never were
         self._told_up = False
+        self._told_stopping = False
         self._due: list[tuple[float, str]] = []  # a heap; an entry counts while the status still has that moment
         self._to_start: list[Stage] = []
         self._held: dict[str, dict[int, Stage]] = defaultdict(
@@ -515,11 +516,7 @@ class Supervision:
             yield from self._start_ready(now_s)
             yield from self._look_for_end(now_s)
         if self.stopping is not None:
-            if not self._watching:
-                self._watching = True
-                yield WatchIdle()
-            yield from self._deal_with_due(now_s)
-            yield from self._stop_ready(now_s)
+            yield from self._go_on_stopping(self.stopping, now_s)
         for component in self._unserved:
             if all(life.phase.has_ended for life in self._lives_of[component]):
                 yield Unserved(component)
@@ -624,6 +621,16 @@ class Supervision:
             elif status.phase in (Phase.WAITING, Phase.BACKOFF):
                 self._move(status, Phase.STOPPED, now_s)
         self._to_stop = [stage for stage in self._stages if stage.is_source or not stage.alive_above]
+
+    def _go_on_stopping(self, reason: str, now_s: float) -> Iterator[Action]:
+        if not self._told_stopping:
+            self._told_stopping = True
+            yield Notify(events.SystemStopping(reason, self._deadlines.abandon_s))
+        if not self._watching:
+            self._watching = True
+            yield WatchIdle()
+        yield from self._deal_with_due(now_s)
+        yield from self._stop_ready(now_s)
 
     def _stop_ready(self, now_s: float) -> Iterator[Action]:
         """Asks every stage to stop whose turn has come, and presses on where time is up."""

@@ -49,6 +49,7 @@ __all__ = [
     "configuration_of",
     "configured",
     "read",
+    "replaced",
     "unknown",
 ]
 
@@ -124,6 +125,7 @@ class Configuration:
         crashes: likewise what is kept of crashes.
         system: the settings of the system.
         plugins: which plugins there are, and how long their hooks may take.
+        plugin_tables: for each plugin that the file names, its table as it stands there: what its settings may be it says itself.
         components: for each component that the file names, its table as it stands there.
     """
 
@@ -131,6 +133,7 @@ class Configuration:
     crashes: Crashes = Crashes()
     system: SystemSettings = SystemSettings()
     plugins: PluginSettings = PluginSettings()
+    plugin_tables: Mapping[str, Mapping[str, Any]] = attrs.Factory(dict)
     components: Mapping[str, Mapping[str, Any]] = attrs.Factory(dict)
 
 
@@ -199,12 +202,18 @@ def configuration_of(
     watched = _structured(functools.partial(attrs.evolve, watchdog), Watchdog, found["watchdog"], ("watchdog",))
     kept = _structured(functools.partial(attrs.evolve, crashes), Crashes, found["crashes"], ("crashes",))
     settings = _structured(SystemSettings, SystemSettings, found["system"], ("system",))
-    plugins = _structured(PluginSettings, PluginSettings, found["plugins"], ("plugins",))
+    own = _fields_of(PluginSettings)
+    of_plugins = {
+        name: table for name, table in found["plugins"].items() if isinstance(table, dict) and name not in own
+    }
+    others = {name: value for name, value in found["plugins"].items() if name not in of_plugins}
+    plugins = _structured(PluginSettings, PluginSettings, others, ("plugins",))
     configuration = Configuration(
         watchdog=watched.value or watchdog,
         crashes=kept.value or crashes,
         system=settings.value or SystemSettings(),
         plugins=plugins.value or PluginSettings(),
+        plugin_tables=of_plugins,
         components=components,
     )
     return configuration, [
@@ -253,6 +262,27 @@ def configured(blueprint: Component, name: str, table: Mapping[str, Any]) -> Con
     if not problems and len(values) > 1:
         problems += _refusals(cls, given | values, _at(path))
     return Configured(values, tuple(problems))
+
+
+def replaced(settings: T, table: Mapping[str, Any], path: tuple[str, ...]) -> tuple[T | None, list[str]]:
+    """Settings with what a table says in the place of some of their values, and what is wrong with it; None where anything is.
+
+    Args:
+        settings: an object of an attrs class.
+        table: as it stands in the file.
+        path: of the table.
+    """
+
+    def make(**values: Any) -> T:
+        try:
+            return attrs.evolve(settings, **values)  # type: ignore[misc]
+        except ConfigurationError:
+            raise
+        except Exception as error:  # whatever the class of a plugin raises is what is wrong
+            raise ConfigurationError(type(settings).__name__, [_said(error)]) from error
+
+    made = _structured(make, type(settings), table, path)
+    return made.value, made.problems
 
 
 # ---------------------------------------------------------------------- tables of ours

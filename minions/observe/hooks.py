@@ -21,9 +21,10 @@ import attrs
 
 from minions import events
 from minions.clock import Clock
-from minions.errors import PluginRefused
+from minions.errors import ConfigurationError, PluginRefused
 from minions.observe.drops import Drops
-from minions.observe.plugin import IMPORT, HookCall
+from minions.observe.plugin import ATTACHED, IMPORT, HookCall
+from minions.observe.running import RunningSystem
 
 __all__ = ["Hooks", "Listeners"]
 
@@ -37,6 +38,10 @@ class Listeners(Protocol):
 
     def calls_of(self, kind: type[events.Event]) -> tuple[HookCall, ...]:
         """The hooks for a kind of event, in the order in which they are called."""
+
+    @property
+    def attaching(self) -> tuple[HookCall, ...]:
+        """The hooks that are called with the running system before any other of their plugin."""
 
     @property
     def any(self) -> bool:
@@ -66,7 +71,13 @@ class _Caller:
 
 
 class Hooks:
-    """Calls hooks with events, in order. Bounded: what does not fit is dropped and counted."""
+    """Calls hooks with events, in order. Bounded: what does not fit is dropped and counted.
+
+    Attributes:
+        system: what the hook `attached` is called with; None where there is none. Set before anything is posted.
+    """
+
+    system: RunningSystem | None = None
 
     def __init__(self, listeners: Listeners, clock: Clock, *, timeout_s: float, name: str) -> None:
         """Starts nothing: the thread begins with the first event that somebody may listen to.
@@ -202,7 +213,7 @@ class Hooks:
             call, event = job
             fault: _Fault | None = None
             try:
-                call.function(event)
+                call.function(self.system if call.hook == ATTACHED else event)
             except BaseException as error:  # noqa: BLE001 - a plugin may raise whatever it likes: it is counted and told
                 fault = self._fault(call, error)
             self._note(caller, call, fault)
@@ -228,11 +239,12 @@ class Hooks:
                 self._loaded = self._loaded or not self._rest
                 if self._rest:
                     call, event = self._rest.popleft()
-                    if not call.plugin.set_aside:
+                    if not call.plugin.is_out:
                         caller.job = _Job(call, self._clock.monotonic())
                         return call, event
                 elif self._waiting:
                     event = self._waiting.popleft()
+                    self._rest.extend((call, None) for call in self._to_attach_locked())
                     self._rest.extend((call, event) for call in self._listeners.calls_of(type(event)))
                 elif self._closing or not self._listeners.any:
                     self._caller = None
@@ -240,6 +252,15 @@ class Hooks:
                     self._wake()  # nothing has to be timed any more
                     self._lock.wait()
         return None
+
+    def _to_attach_locked(self) -> list[HookCall]:
+        """What is called first of plugins that are new in this run."""
+        if self.system is None:
+            return []
+        new = [call for call in self._listeners.attaching if not call.plugin.is_attached]
+        for call in new:
+            call.plugin.is_attached = True
+        return new
 
     def _fault(self, call: HookCall, error: BaseException) -> _Fault:
         """What is told of an error. Also what an error says of itself is code of the plugin's, so it still counts as the call."""
@@ -252,7 +273,11 @@ class Hooks:
             text, lines = "<it cannot be described>", [*traceback.format_tb(own), type(error).__name__]
         if isinstance(error, PluginRefused):
             return events.PluginNotLoaded(call.plugin.name, "; ".join(error.problems), "")
+        if isinstance(error, ConfigurationError) and call.hook == ATTACHED:
+            return events.PluginNotLoaded(call.plugin.name, "; ".join(error.problems), "")
         described = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        if call.hook == ATTACHED:
+            return events.PluginNotLoaded(call.plugin.name, f"it cannot be used: {described}", "".join(lines))
         if call.hook == IMPORT:
             return events.PluginNotLoaded(call.plugin.name, f"it cannot be imported: {described}", "".join(lines))
         return events.PluginFailed(call.plugin.name, call.hook, described, "".join(lines))
@@ -269,6 +294,8 @@ class Hooks:
             if fault is not None:
                 plugin.faults += 1
                 plugin.failed_hooks.add(call.hook)
+                if call.hook == ATTACHED and isinstance(fault, events.PluginNotLoaded):
+                    plugin.not_attached = fault.problem
         if fault is not None and not told:
             self._report(fault)
 

@@ -28,6 +28,7 @@ from __future__ import annotations
 import pluggy
 
 from minions import events
+from minions.observe.running import RunningSystem
 
 __all__ = ["PROJECT", "hookimpl"]
 
@@ -45,6 +46,16 @@ def event(event: events.Event) -> None:
     """Anything at all has happened; called after the hook of its kind."""
 
 
+@_hookspec
+def attached(system: RunningSystem) -> None:
+    """The plugin belongs to a run of a system: called once in each run, before any other hook of the plugin.
+
+    The one hook that is not about an event, and the one that takes ``system``: what a plugin may ask of the system that runs.
+    When it raises, the plugin is not used in this run, and that is told (`plugin_not_loaded`): a `ConfigurationError` with its
+    problems, anything else with its traceback. What it starts ends with `system_stopped`.
+    """
+
+
 # ---------------------------------------------------------------------- the system
 @_hookspec
 def state_opened(event: events.StateOpened) -> None:
@@ -54,6 +65,11 @@ def state_opened(event: events.StateOpened) -> None:
 @_hookspec
 def system_started(event: events.SystemStarted) -> None:
     """Every component has started."""
+
+
+@_hookspec
+def system_stopping(event: events.SystemStopping) -> None:
+    """The system begins to stop."""
 
 
 @_hookspec

@@ -27,6 +27,8 @@ def log_event(log: logging.Logger, event: events.Event) -> None:  # noqa: C901 -
             _state_opened(log, event)
         case events.SystemStarted(components):
             _shown(log, "started: %s", _count(components, "component"))
+        case events.SystemStopping(reason, timeout_s):
+            log.info("stops (%s), within %g s", reason, timeout_s)
         case events.SystemStopped():
             _system_stopped(log, event)
         case events.ComponentStarted(component, epoch):

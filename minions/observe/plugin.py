@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import attrs
 
-__all__ = ["IMPORT", "HookCall", "Plugin", "PluginStatus", "Source"]
+__all__ = ["ATTACHED", "IMPORT", "HookCall", "Plugin", "PluginStatus", "Source"]
 
 IMPORT = "import"
 """In the place of the name of a hook: what loads a plugin."""
+ATTACHED = "attached"
+"""The hook that is called before any other of a plugin, with the running system."""
 
 Source = Literal["installed", "configured", "registered"]
 
@@ -51,6 +53,10 @@ class Plugin:
 
     Attributes:
         failed_hooks: those of which an error was told.
+        found: what was registered; None until it is.
+        own_settings: those that it had before ``minions.toml`` said otherwise; None where that says nothing.
+        is_attached: whether `attached` was called in this run, or is about to be; guarded by the lock of who calls hooks.
+        not_attached: why `attached` has failed in this run, so that no other hook is called; empty where it has not.
     """
 
     name: str
@@ -63,11 +69,21 @@ class Plugin:
     set_aside: bool = False
     problem: str = ""
     failed_hooks: set[str] = attrs.Factory(set)
+    found: Any = None
+    own_settings: Any = None
+    is_attached: bool = False
+    not_attached: str = ""
 
     def begin(self) -> None:
         """Forgets what was counted in an earlier run of the system."""
         self.calls, self.faults, self.busy_s, self.set_aside = 0, 0, 0.0, False
         self.failed_hooks = set()
+        self.is_attached, self.not_attached = False, ""
+
+    @property
+    def is_out(self) -> bool:
+        """Whether none of its hooks is called any more in this run."""
+        return self.set_aside or bool(self.not_attached)
 
     @property
     def status(self) -> PluginStatus:
@@ -80,7 +96,7 @@ class Plugin:
             self.faults,
             self.busy_s,
             self.set_aside,
-            self.problem,
+            self.problem or self.not_attached,
         )
 
 

@@ -12,8 +12,11 @@ import importlib
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
+from contextlib import suppress
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from minions import events
 from minions.clock import Clock
@@ -47,6 +50,7 @@ class Plugins:
         self._registry: Registry | None = None
         self._plugins: list[Plugin] = []
         self._seen: set[tuple[str, str]] = set()  # the entry points that are dealt with
+        self._attaching: tuple[HookCall, ...] = ()  # replaced as a whole, as _calls
         self._calls: Mapping[type[events.Event], tuple[HookCall, ...]] = {}  # replaced as a whole, never changed
         self._disabled: frozenset[str] = frozenset()
         self._use_installed = True
@@ -135,6 +139,7 @@ class Plugins:
         disabled: Iterable[str] = (),
         installed: bool = True,
         hook_timeout_s: float | None = None,
+        settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> Sequence[str]:
         """Does what ``minions.toml`` says; returns what is wrong with it, one sentence each. Imports what it names.
 
@@ -143,6 +148,8 @@ class Plugins:
             disabled: names of installed plugins that are not used.
             installed: whether any installed plugin is used.
             hook_timeout_s: how long a hook may take, in the place of what the program says; None: as that says.
+            settings: the tables ``[plugins.<name>]``. A plugin that is named there and installed is loaded at once, so that what
+                is wrong with its settings is said before anything starts.
         """
         with self._lock:
             self._disabled = frozenset(disabled)
@@ -167,7 +174,40 @@ class Plugins:
                     problems += [f'[plugins] load[{index}] = "{name}": {problem}' for problem in error.problems]
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the import raises is what is wrong
                     problems.append(f'[plugins] load[{index}] = "{name}": {type(error).__name__}: {error}')
+        return [*problems, *self._set_all(settings)]
+
+    def _set_all(self, settings: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+        """Gives plugins the settings that a file has for them, and back their own where it has none any more."""
+        with self._lock:
+            plugins = {plugin.name: plugin for plugin in self._plugins}
+        for plugin in plugins.values():
+            if plugin.own_settings is not None and plugin.name not in settings:
+                plugin.found.settings, plugin.own_settings = plugin.own_settings, None
+        problems = []
+        for name, table in settings.items():
+            found = plugins.get(name)
+            if found is None or found.found is None:
+                found = self._loaded(name) or found
+            if found is None:
+                problems.append(
+                    f"[plugins.{name}]: it is disabled; enable it, or delete the table"
+                    if name in self._disabled
+                    else f"[plugins.{name}]: there is no plugin of that name, registered or installed: "
+                    "install it, or delete the table"
+                )
+            elif found.found is None:
+                problems.append(f"[plugins.{name}]: {found.problem}")
+            else:
+                problems += _set(found, table)
         return problems
+
+    def _loaded(self, name: str) -> Plugin | None:
+        """The installed plugin of that name, with its `problem` where it cannot be used."""
+        calls = [call for call in self.to_load(name) if call.plugin.name == name]
+        for call in calls:
+            with suppress(BaseException):  # kept as its problem
+                call.function(None)
+        return calls[0].plugin if calls else None
 
     def begin(self, clock: Clock, name: str) -> Hooks:
         """The hooks of a run, and everything that was counted begins anew.
@@ -190,12 +230,17 @@ class Plugins:
         return calls.get(kind) or calls.get(events.Event, ())
 
     @property
+    def attaching(self) -> tuple[HookCall, ...]:
+        """The hooks that are called with the running system before any other of their plugin."""
+        return self._attaching
+
+    @property
     def any(self) -> bool:
         """Whether there is any hook at all."""
-        return bool(self._calls)
+        return bool(self._calls or self._attaching)
 
-    def to_load(self) -> Sequence[HookCall]:
-        """What loads each installed plugin that is not loaded yet. Reads the disk."""
+    def to_load(self, only: str | None = None) -> Sequence[HookCall]:
+        """What loads each installed plugin that is not loaded yet, or only the one of a name. Reads the disk."""
         if not self._use_installed:
             return []
         from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and rarely needed
@@ -204,7 +249,7 @@ class Plugins:
         for entry_point in entry_points(group=ENTRY_POINT_GROUP):
             seen = (entry_point.name, entry_point.value)
             with self._lock:
-                if entry_point.name in self._disabled or seen in self._seen:
+                if entry_point.name in self._disabled or seen in self._seen or only not in (None, entry_point.name):
                     continue
                 self._seen.add(seen)
                 plugin = Plugin(entry_point.name, entry_point.dist.version if entry_point.dist else "", "installed")
@@ -235,10 +280,10 @@ class Plugins:
             if self._registry is None:
                 self._registry = Registry()
             self._registry.add(candidate, plugin)
-            plugin.hooks = candidate.hooks
+            plugin.hooks, plugin.found = candidate.hooks, found
             if plugin not in self._plugins:
                 self._plugins.append(plugin)
-            self._calls = self._registry.calls()
+            self._calls, self._attaching = self._registry.calls(), self._registry.attaching()
 
     def _remove_locked(self, plugin: Plugin) -> None:
         self._plugins.remove(plugin)
@@ -246,7 +291,20 @@ class Plugins:
             self._seen = {seen for seen in self._seen if seen[0] != plugin.name}
         if plugin.hooks and self._registry is not None:
             self._registry.remove(plugin.name)
-            self._calls = self._registry.calls()
+            self._calls, self._attaching = self._registry.calls(), self._registry.attaching()
+
+
+def _set(plugin: Plugin, table: Mapping[str, Any]) -> list[str]:
+    """Gives a plugin the settings that a table says; returns what is wrong with it."""
+    from minions.model import configuration  # noqa: PLC0415 - only who has such a file has to pay for it
+
+    own = plugin.own_settings if plugin.own_settings is not None else getattr(plugin.found, "settings", None)
+    if own is None or not attrs.has(type(own)):
+        return [f"[plugins.{plugin.name}]: this plugin has no settings; delete the table"]
+    value, problems = configuration.replaced(own, table, ("plugins", plugin.name))
+    if not problems:
+        plugin.own_settings, plugin.found.settings = own, value
+    return problems
 
 
 def _named(name: str) -> object:

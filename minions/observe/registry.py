@@ -18,7 +18,7 @@ import pluggy
 from minions import events
 from minions.errors import PluginRefused
 from minions.observe import hookspecs
-from minions.observe.plugin import HookCall, Plugin
+from minions.observe.plugin import ATTACHED, HookCall, Plugin
 
 __all__ = ["Candidate", "Registry", "hook_of"]
 
@@ -35,7 +35,7 @@ _KINDS = {
     for name in events.__all__
     if issubclass(kind := getattr(events, name), events.Event) and kind is not events.Event
 }
-_HOOKS = (*_KINDS, _ALL)
+_HOOKS = (*_KINDS, _ALL, ATTACHED)
 
 
 @attrs.frozen(eq=False)
@@ -153,6 +153,10 @@ class Registry:
         found = {kind: (*self._calls_of(hook), *every) for hook, kind in _KINDS.items()} | {events.Event: every}
         return {kind: calls for kind, calls in found.items() if calls}
 
+    def attaching(self) -> tuple[HookCall, ...]:
+        """What is called with the running system before anything else."""
+        return self._calls_of(ATTACHED)
+
     def _calls_of(self, hook: str) -> tuple[HookCall, ...]:
         return tuple(
             HookCall(
@@ -212,9 +216,10 @@ def _not_callable(marked: _Marked) -> Iterator[str]:
     given = [
         each for each in inspect.signature(function).parameters.values() if each.default is inspect.Parameter.empty
     ]
-    if [each.name for each in given] not in (["event"], []) or any(each.kind not in _BY_POSITION for each in given):
-        names = ", ".join(str(each) for each in given)
-        yield f"{marked.name}({names}) is not called with that: a hook takes (event), or nothing"
+    takes = "system" if marked.hook == ATTACHED else "event"
+    if [each.name for each in given] not in ([takes], []) or any(each.kind not in _BY_POSITION for each in given):
+        names, which = ", ".join(str(each) for each in given), "this" if marked.hook == ATTACHED else "a"
+        yield f"{marked.name}({names}) is not called with that: {which} hook takes ({takes}), or nothing"
 
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -243,8 +243,9 @@ def stalled_too_often(on_give_up: Literal["stop", "isolate"]) -> tuple[Bench, li
 
 def test_a_component_that_stalls_too_often_stops_the_system() -> None:
     bench, actions = stalled_too_often("stop")
-    [_, gave_up] = told(actions)
+    [_, gave_up, stopping] = told(actions)
     assert gave_up == events.GaveUp("worker1", 2, 60.0, "stop")
+    assert stopping == events.SystemStopping("failed", 10.0)
     assert doings(actions) == [WatchIdle(), AskToStop("source")]
     bench.tell(Due())
     for name in ("source", "worker1", "worker2"):

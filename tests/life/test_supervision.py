@@ -111,7 +111,8 @@ def test_a_component_that_failed_once_too_often_stops_the_system() -> None:
 
     actions = bench.fail("source", error="ValueError: the third")
 
-    failed, gave_up = told(actions)
+    failed, gave_up, stopping = told(actions)
+    assert stopping == events.SystemStopping("failed", 10.0)
     assert isinstance(failed, events.ComponentFailed)
     assert failed.restart_in_s is None
     assert gave_up == events.GaveUp("source", 3, 60.0)
@@ -188,7 +189,7 @@ def test_the_system_ends_when_sources_have_finished_and_nothing_is_left() -> Non
     assert WatchIdle() in bench.tell(Finished("source", 1))
     assert bench.tell(Idle()) == []
     bench.busy = set()
-    assert bench.tell(Idle()) == [Quieted(True), AskToStop("worker")]
+    assert doings(bench.tell(Idle())) == [Quieted(True), AskToStop("worker")]
     assert bench.stop_of("worker")[-1] == End("finished", (), ())
 
 
@@ -281,7 +282,7 @@ def test_a_group_is_not_asked_while_a_source_above_it_still_runs_although_nothin
     bench = Bench({"source1": ["worker"], "source2": ["worker"], "worker": []})
     bench.bring_up()
 
-    assert set(bench.tell(Stop("stopped"))) == {WatchIdle(), AskToStop("source1"), AskToStop("source2")}
+    assert set(doings(bench.tell(Stop("stopped")))) == {WatchIdle(), AskToStop("source1"), AskToStop("source2")}
     assert doings(bench.stop_of("source1")) == []
     assert doings(bench.stop_of("source2")) == [AskToStop("worker")]
 
@@ -350,7 +351,9 @@ def test_after_the_time_for_draining_all_are_asked_at_once() -> None:
 def test_a_stop_before_the_start_ends_at_once() -> None:
     bench = Bench(CHAIN)
 
-    assert bench.tell(Stop("stopped")) == [WatchIdle(), End("stopped", (), ())]
+    actions = bench.tell(Stop("stopped"))
+    assert told(actions) == [events.SystemStopping("stopped", 10.0)]
+    assert doings(actions) == [WatchIdle(), End("stopped", (), ())]
     assert set(bench.phases().values()) == {Phase.STOPPED}
     assert bench.tell(Begin()) == []
 
@@ -359,7 +362,7 @@ def test_a_stop_during_the_start_is_not_lost() -> None:
     bench = Bench(CHAIN)
     bench.tell(Begin())
 
-    assert bench.tell(Stop("stopped")) == [WatchIdle(), AskToStop("worker2")]
+    assert doings(bench.tell(Stop("stopped"))) == [WatchIdle(), AskToStop("worker2")]
     assert bench.phases() == {"source": Phase.STOPPED, "worker1": Phase.STOPPED, "worker2": Phase.STOPPING}
     assert bench.tell(Started("worker2", 1)) == [], "it had not heard of the stop yet"
     assert bench.stop_of("worker2")[-1] == End("stopped", (), ())
@@ -370,7 +373,7 @@ def test_a_component_in_backoff_has_stopped_when_the_system_stops() -> None:
     bench.bring_up()
     bench.fail("source")
 
-    assert bench.tell(Stop("terminated")) == [WatchIdle(), End("terminated", (), ())]
+    assert doings(bench.tell(Stop("terminated"))) == [WatchIdle(), End("terminated", (), ())]
 
 
 @pytest.mark.parametrize("where", ["run", "on_start"])

@@ -74,14 +74,20 @@ def take(event: Any) -> None: ...
 
 
 def test_there_is_a_documented_hook_for_each_kind_of_event_and_one_for_all() -> None:
-    public = {name: getattr(minions.hookspecs, name) for name in minions.hookspecs.__all__ if name != "hookimpl"}
-    assert set(public) == {hook_of(kind) for kind in KINDS}
+    public = {
+        name: getattr(minions.hookspecs, name)
+        for name in minions.hookspecs.__all__
+        if name not in ("hookimpl", "RunningSystem")
+    }
+    assert set(public) == {hook_of(kind) for kind in KINDS} | {"attached"}
     assert {name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "minions_spec")} == set(public)
     for name, hook in public.items():
         assert inspect.getdoc(hook), name
-        assert list(inspect.signature(hook).parameters) == ["event"]
-        kind = next(kind for kind in KINDS if hook_of(kind) == name)
-        assert hook.__annotations__["event"] == f"events.{kind.__name__}"
+        assert list(inspect.signature(hook).parameters) == ["system" if name == "attached" else "event"]
+        kind = next((kind for kind in KINDS if hook_of(kind) == name), None)
+        if name != "attached":
+            assert kind is not None
+            assert hook.__annotations__["event"] == f"events.{kind.__name__}"
     assert list(minions.hookspecs.__all__) == sorted(minions.hookspecs.__all__)
 
 

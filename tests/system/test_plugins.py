@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from minions import Component, ConfigurationError, Inbox, Outbox, State, System, events
-from minions.hookspecs import hookimpl
+from minions.hookspecs import RunningSystem, hookimpl
 from minions.observe.event_log import logged_events
 
 PATIENCE_S = 20.0
@@ -117,7 +117,7 @@ def status_of(system: System, name: str) -> Any:
 
 
 GOOD = """
-    from minions.hookspecs import hookimpl
+    from minions.hookspecs import RunningSystem, hookimpl
     __version__ = "7"
     told = []
     @hookimpl
@@ -294,6 +294,188 @@ def test_everything_that_is_wrong_with_the_plugins_of_the_file_is_told_at_once(p
         strict=True,
     ):
         assert expected in said
+
+
+# What a plugin may ask, and its settings
+
+
+class Asking:
+    """Asks what it may, once it is attached."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    @hookimpl
+    def attached(self, system: RunningSystem) -> None:
+        self.heard.append(system)
+
+    @hookimpl
+    def event(self, event: events.Event) -> None:
+        self.heard.append(type(event).__name__)
+
+
+def test_a_plugin_is_attached_once_in_each_run_before_anything_else(project: Path) -> None:
+    system, _ = make(project)
+    asking, noting = Asking(), Noting()
+    system.plugins.register(asking)
+    system.plugins.register(noting)
+    for _ in range(2):
+        run(system)
+        assert noting.stopped.wait(PATIENCE_S)
+        first, *rest = asking.heard
+        assert isinstance(first, RunningSystem)
+        assert first.name == "test"
+        assert rest[0] == "StateOpened"
+        assert rest[-2:] == ["ComponentStopped", "SystemStopped"]
+        assert "SystemStopping" in rest
+        assert first.statistics().inboxes["sum.numbers"].settled == 100
+        asking.heard.clear()
+        noting.stopped.clear()
+    assert status_of(system, "Asking").faults == 0
+
+
+def test_one_that_is_registered_later_is_attached_before_its_first_event(project: Path) -> None:
+    system, _ = make(project)
+    asking = Asking()
+    with system.started():
+        assert system.wait(PATIENCE_S)
+        system.plugins.register(asking)
+    assert isinstance(asking.heard[0], RunningSystem)
+    assert asking.heard[-1] == "SystemStopped"
+
+
+def test_a_plugin_asks_whether_the_supervisor_answers(project: Path) -> None:
+    system, _ = make(project)
+    asking, held, go = Asking(), threading.Event(), threading.Event()
+    system.plugins.register(asking)
+    with system.started():
+        assert system.wait(PATIENCE_S)
+        while not asking.heard:
+            system.status()
+        runtime, view = system._runtime, asking.heard[0]
+        assert runtime is not None
+        assert view.supervisor_answers(PATIENCE_S)
+
+        def hold() -> None:
+            held.set()
+            go.wait(PATIENCE_S)
+
+        runtime.call_on_supervisor(hold)
+        assert held.wait(PATIENCE_S)
+        for _ in range(50):
+            assert not view.supervisor_answers(0.001)
+        assert len(runtime._supervisor._waiting) <= 2, "what is asked of it does not pile up"
+        go.set()
+        assert view.supervisor_answers(PATIENCE_S)
+        assert view.supervisor_answers(PATIENCE_S)
+    assert view.supervisor_answers(PATIENCE_S), "nobody waits for a supervisor that has ended"
+
+
+@pytest.mark.parametrize("kind", [ConfigurationError("Asking", ["port = 0: must be above 0"]), ValueError("no")])
+def test_one_that_does_not_want_to_be_attached_is_not_used_and_the_system_runs(
+    project: Path, kind: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unwilling(Asking):
+        @hookimpl
+        def attached(self, system: RunningSystem) -> None:
+            raise kind
+
+    system, total = make(project)
+    unwilling, noting = Unwilling(), Noting()
+    system.plugins.register(unwilling)
+    system.plugins.register(noting)
+    run(system)
+    assert noting.stopped.wait(PATIENCE_S)
+    assert total.total == 4_950
+    assert unwilling.heard == []
+    [told] = [event for event in noting.told if isinstance(event, events.PluginNotLoaded)]
+    expected = (
+        "port = 0: must be above 0" if isinstance(kind, ConfigurationError) else "it cannot be used: ValueError: no"
+    )
+    assert (told.plugin, told.problem) == (unwilling.__class__.__qualname__, expected)
+    assert ("raise kind" in told.traceback) is not isinstance(kind, ConfigurationError)
+    assert status_of(system, told.plugin).problem == expected
+
+
+@attrs.frozen
+class Settings:
+    port: int = 9_000
+    hosts: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.port < 1:
+            raise ValueError("port must be above 0")
+
+
+class Set(Asking):
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = Settings(hosts=("a",))
+
+
+def test_the_file_sets_the_settings_of_a_plugin_for_as_long_as_it_says_so(project: Path) -> None:
+    system, _ = make(project)
+    plugin = Set()
+    system.plugins.register(plugin, name="set")
+    (project / "minions.toml").write_text("[plugins]\nhook_timeout_s = 5\n[plugins.set]\nport = 80\n")
+    system.check()
+    system.check()
+    assert plugin.settings == Settings(80, ("a",))
+    (project / "minions.toml").write_text("[plugins.set]\nhosts = []\n")
+    system.check()
+    assert plugin.settings == Settings(9_000, ())
+    (project / "minions.toml").unlink()
+    system.check()
+    assert plugin.settings == Settings(9_000, ("a",))
+
+
+def test_an_installed_plugin_that_the_file_names_is_loaded_before_the_start_with_its_settings(project: Path) -> None:
+    code = """
+        import attrs
+        from minions.hookspecs import RunningSystem, hookimpl
+        @attrs.frozen
+        class Settings:
+            port: int = 1
+        class Plugin:
+            settings = Settings()
+            @hookimpl
+            def system_stopped(self): ...
+        plugin = Plugin()
+        """
+    install(project, "planted", "planted_settings:plugin", code)
+    (project / "minions.toml").write_text("[plugins.planted]\nport = 5\n")
+    system, _ = make(project)
+    system.check()
+    assert (status_of(system, "planted").source, status_of(system, "planted").problem) == ("installed", "")
+    assert sys.modules["planted_settings"].plugin.settings.port == 5
+    run(system)
+    assert [plugin.name for plugin in system.plugins.list()].count("planted") == 1
+
+
+def test_what_is_wrong_with_the_settings_of_plugins_is_told_at_once_and_again(project: Path) -> None:
+    install(project, "broken", "planted_broken:plugin", "raise ValueError('bad')")
+    system, _ = make(project)
+    system.plugins.register(Set(), name="set")
+    system.plugins.register(Noting(), name="noting")
+    (project / "minions.toml").write_text(
+        "[plugins]\ndisabled = ['off']\n[plugins.set]\nport = 'x'\nhost = 'a'\n[plugins.noting]\na = 1\n[plugins.off]\na = 1\n"
+        "[plugins.missing]\na = 1\n[plugins.broken]\na = 1\n"
+    )
+    for _ in range(2):
+        with pytest.raises(ConfigurationError) as refused:
+            system.check()
+        assert refused.value.problems == (
+            '[plugins.set] port = "x": expected a whole number',
+            "[plugins.set] host: there is no such key; did you mean hosts?",
+            "[plugins.noting]: this plugin has no settings; delete the table",
+            "[plugins.off]: it is disabled; enable it, or delete the table",
+            "[plugins.missing]: there is no plugin of that name, registered or installed: install it, or delete the table",
+            "[plugins.broken]: it cannot be imported: ValueError",
+        )
+    (project / "minions.toml").write_text("[plugins.set]\nport = 0\n")
+    with pytest.raises(ConfigurationError) as refused:
+        system.check()
+    assert refused.value.problems == ("[plugins.set] port must be above 0",)
 
 
 @pytest.mark.parametrize(("value", "said"), [("0", "must be above 0"), ('"x"', "expected a number")])
