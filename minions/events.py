@@ -35,6 +35,7 @@ __all__ = [
     "SystemStopped",
     "SystemStopping",
     "TickLate",
+    "UnitEnded",
 ]
 
 
@@ -509,7 +510,7 @@ class EventsDropped(Event):
     """More happened than could be told. Told when it begins, and once more when there is room again, where there were more.
 
     Attributes:
-        readers: who was not told: "logs" (and all others), or "plugins".
+        readers: who was not told: "logs" (and all others), "plugins", or "units" (the hook `unit_ended`).
         dropped: how many events, since this was told last.
         total: how many while the system runs.
         plugin: whose hook was just being called, for "plugins"; or empty.
@@ -519,3 +520,43 @@ class EventsDropped(Event):
     dropped: int
     total: int
     plugin: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class UnitEnded(Event):
+    """A unit of work has ended: a message was handled, a tick made, a call answered, something sent, a hook of a life run.
+
+    Told only to the hook `unit_ended`, and only where a plugin that was there at the start has it: not in logs, not to `event`.
+
+    A unit begins when the runtime is about to call user code with it (in `run()`: where it is opened, where its first message is
+    received, or where a message is sent by itself). It ends when it is whole: what it has changed and sent is seen by others,
+    for which it may have waited for room, but is not on disk yet; or when it has failed. What `after_commit` was handed is a
+    unit of its own.
+
+    Attributes:
+        component: in the life `epoch` of which it was done.
+        where: the handler, the method of a schedule or of a call, "run", "on_start", "on_stop" or "after_commit".
+        trace_id: 32 hexadecimal digits, the same for all units that follow from the same one.
+        unit_id: 16 hexadecimal digits, another one for each unit and each attempt.
+        parent_id: the unit that has sent its (first) message, or has called it, also in an earlier run; empty where there is none
+            or it is not known.
+        links: the units that have sent its further messages, each with its trace.
+        received: the ids of the messages that it has received.
+        sent: the ids of the messages that it has sent, for each inbox in order. Empty where it has failed.
+        began_at: by the wall clock, in seconds since 1970.
+        duration_s: how long it took, by the monotonic clock.
+        error: type and text of the error with which it has failed, one line; empty where it is whole.
+    """
+
+    component: str
+    epoch: int
+    where: str
+    trace_id: str
+    unit_id: str
+    parent_id: str
+    links: tuple[tuple[str, str], ...]
+    received: tuple[str, ...]
+    sent: tuple[str, ...]
+    began_at: float
+    duration_s: float
+    error: str

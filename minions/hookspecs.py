@@ -32,6 +32,7 @@ from minions.observe.hookspecs import (
     system_stopped,
     system_stopping,
     tick_late,
+    unit_ended,
 )
 from minions.observe.running import RunningSystem
 
@@ -68,4 +69,5 @@ __all__ = [
     "system_stopped",
     "system_stopping",
     "tick_late",
+    "unit_ended",
 ]

@@ -547,7 +547,9 @@ class System:
         )
         self._event_log = EventLog(self.folder, self._clock, self._log)
         hooks = self.plugins.begin(self._clock, f"{self.name}/plugins")
-        self._runtime = Runtime(self.name, self._topology, plan, options, self._clock, self._on_event, hooks, threads)
+        self._runtime = Runtime(
+            self.name, self._topology, plan, options, self._clock, self._on_event, hooks, threads, units=hooks.units
+        )
         hooks.system = RunningSystem(self.name, self._runtime.statistics, self._runtime.call_on_supervisor)
         self._answers = self._control = None
         if settings.control:

@@ -73,6 +73,7 @@ class Call:
         result, error: the answer. Written before `stage` is DONE; the error is taken out by whoever raises it.
         worker: the fence of the life that has it; None while it waits.
         begun: whether the method has begun. Written by the thread of that life, without the lock.
+        origin: the unit of work in which it was called; there only where units are told, see `minions.life.traced`.
         stage: guarded by the journal's lock. May be read without it: DONE is the last.
     """
 
@@ -85,6 +86,7 @@ class Call:
         "future",
         "keywords",
         "method",
+        "origin",
         "parker",
         "queue",
         "result",
@@ -92,6 +94,7 @@ class Call:
         "waiter",
         "worker",
     )
+    origin: Any
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +63,7 @@ from minions.life.supervision import Supervision
 from minions.life.supervisor import Supervisor
 from minions.life.tables import tables_on_disk
 from minions.life.thread import ComponentThread
+from minions.life.traced import TracedJournal, TracedLife, TracedShelteredLife
 from minions.life.traces import describe, stack_of
 from minions.life.watchdog import Seen
 from minions.model.crashes import Crashes
@@ -70,6 +72,7 @@ from minions.model.partition import home_of
 from minions.model.topology import Node, Topology
 from minions.observe.hooks import Hooks
 from minions.observe.observer import Observer
+from minions.observe.units import Units
 from minions.threads import Threads
 
 __all__ = ["Options", "Runtime"]
@@ -116,6 +119,8 @@ class Runtime:
 
     def life_class(self, node: Node) -> Callable[..., Life]:
         """Of which class the lives of a component are."""
+        if self._units is not None:
+            return partial(TracedShelteredLife if node.async_exception else TracedLife, self._units)
         return ShelteredLife if node.async_exception else Life
 
     def __init__(
@@ -129,6 +134,7 @@ class Runtime:
         hooks: Hooks | None = None,
         threads: Threads = OS_THREADS,
         storage: Storage | None = None,
+        units: Units | None = None,
     ) -> None:
         """Makes the run; `start` begins it.
 
@@ -142,12 +148,18 @@ class Runtime:
             hooks: those of plugins, told after it on a thread of their own.
             threads: where its threads come from.
             storage: where its state is kept; by default the folder.
+            units: which units of work are told; None where none are.
         """
         self.name = name
         self.plan = plan
         self._threads_from = threads
         self._storage = storage if storage is not None else FolderStorage(options.folder)
-        self.journal = self.journal_class(clock, durable=plan.durable, get_ident=threads.get_ident)
+        self._units = units
+        self.journal = (
+            self.journal_class(clock, durable=plan.durable, get_ident=threads.get_ident)
+            if units is None
+            else TracedJournal(clock, durable=plan.durable, get_ident=threads.get_ident, units=units)
+        )
         self.outsider = Outsider(name, self.journal, clock, threads)
         self.dead_letters = DeadLetters(
             options.folder,
@@ -440,6 +452,11 @@ class Runtime:
             strangers = restore(recovered, self.plan, self.journal, self.disk, self._options.folder)
             writer.begin(self.journal)
             outlived = self._put_up_board(recovered)
+            if self._units is not None:
+                self._units.durable = frozenset(
+                    channel.name for channel in self.plan.channels.values() if channel.durable
+                )
+                self._units.resume(self._options.folder)
         except BaseException:  # what is wrong with what was kept, and Ctrl-C: the folder must not stay locked
             self.disk.close()
             writer.close()

@@ -25,10 +25,13 @@ from minions.errors import ConfigurationError, PluginRefused
 from minions.observe.drops import Drops
 from minions.observe.plugin import ATTACHED, IMPORT, HookCall
 from minions.observe.running import RunningSystem
+from minions.observe.units import Units
 
 __all__ = ["Hooks", "Listeners"]
 
 _MOST_WAITING = 10_000
+_MOST_UNITS = 5_000
+"""With so many waiting no further unit is: the rest is for events that matter more."""
 _TOO_EARLY = (events.StateOpened, events.ComponentStarted)
 """Nothing is loaded before the system is up (or fails to come up), so that its start is not slower for it."""
 
@@ -75,9 +78,11 @@ class Hooks:
 
     Attributes:
         system: what the hook `attached` is called with; None where there is none. Set before anything is posted.
+        units: which units of work are told; None where none are. Set before anything is posted.
     """
 
     system: RunningSystem | None = None
+    units: Units | None = None
 
     def __init__(self, listeners: Listeners, clock: Clock, *, timeout_s: float, name: str) -> None:
         """Starts nothing: the thread begins with the first event that somebody may listen to.
@@ -102,6 +107,7 @@ class Hooks:
         self._loaded = False  # all of that is imported, or refused
         self._closing = False
         self._drops = Drops("plugins")
+        self._unit_drops = Drops("units")
 
     # ------------------------------------------------------------------ on the observer's thread
     def begin(self, report: Callable[[events.Event], None], wake: Callable[[], None]) -> None:
@@ -130,6 +136,21 @@ class Hooks:
             self._report(dropped)
         if begins:
             self._start_caller()
+
+    def post_unit(self, unit: events.UnitEnded) -> None:
+        """Hands a unit of work over, past the observer. Returns at once; on any thread."""
+        with self._lock:
+            begins_again = not self._waiting and not self._rest
+            if len(self._waiting) >= _MOST_UNITS:
+                dropped = self._unit_drops.add()
+            else:
+                self._waiting.append(unit)
+                self._lock.notify_all()
+                dropped = self._unit_drops.room(len(self._waiting) <= _MOST_UNITS // 2)
+        if dropped is not None:
+            self._report(dropped)
+        if begins_again:
+            self._wake()  # the hook has to be timed
 
     def look(self) -> float | None:
         """Leaves a hook behind that has not returned in time.
@@ -175,9 +196,13 @@ class Hooks:
                 job = caller.job if caller is not None else None
         with self._lock:
             self._caller = None  # whoever comes back now does nothing more
-            untold = self._drops.close(len(self._waiting))
-        if untold is not None:
-            self._report(untold)
+            units = sum(isinstance(event, events.UnitEnded) for event in self._waiting)
+            untold = (self._drops.close(len(self._waiting) - units), self._unit_drops.close(units))
+        if self.units is not None:
+            self.units.close()
+        for dropped in untold:
+            if dropped is not None:
+                self._report(dropped)
 
     def _abandon(self, caller: _Caller, job: _Job, hung_s: float) -> None:
         stack = _stack_of(caller.thread)
@@ -211,6 +236,8 @@ class Hooks:
         self._load()
         while (job := self._next(caller)) is not None:
             call, event = job
+            if isinstance(event, events.UnitEnded) and self.units is not None:
+                self.units.keep(event)
             fault: _Fault | None = None
             try:
                 call.function(self.system if call.hook == ATTACHED else event)

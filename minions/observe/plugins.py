@@ -24,6 +24,7 @@ from minions.errors import ConfigurationError, PluginRefused, UsageError
 from minions.model import checks
 from minions.observe.hooks import Hooks
 from minions.observe.plugin import IMPORT, HookCall, Plugin, PluginStatus
+from minions.observe.units import Units
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -221,13 +222,18 @@ class Plugins:
                 if plugin.source == "installed" and not plugin.hooks:
                     self._remove_locked(plugin)  # it gets another chance
                 plugin.begin()
-        return Hooks(self, clock, timeout_s=self.hook_timeout_s, name=name)
+            told = [plugin for plugin in self._plugins if "unit_ended" in plugin.hooks]
+        hooks = Hooks(self, clock, timeout_s=self.hook_timeout_s, name=name)
+        if told:
+            hooks.units = Units(max(map(_unit_ratio, told)))
+            hooks.units.tell = hooks.post_unit
+        return hooks
 
     # ------------------------------------------------------------------ for the hooks
     def calls_of(self, kind: type[events.Event]) -> tuple[HookCall, ...]:
         """The hooks for a kind of event, in the order in which they are called."""
         calls = self._calls
-        return calls.get(kind) or calls.get(events.Event, ())
+        return calls.get(kind) or (calls.get(events.Event, ()) if kind is not events.UnitEnded else ())
 
     @property
     def attaching(self) -> tuple[HookCall, ...]:
@@ -305,6 +311,14 @@ def _set(plugin: Plugin, table: Mapping[str, Any]) -> list[str]:
     if not problems:
         plugin.own_settings, plugin.found.settings = own, value
     return problems
+
+
+def _unit_ratio(plugin: Plugin) -> float:
+    """Of how many units a plugin wants to be told."""
+    try:
+        return min(1.0, max(0.0, float(getattr(plugin.found, "unit_ratio", 1.0))))
+    except Exception:  # noqa: BLE001 - code of a plugin, or no number: it is told of all of them
+        return 1.0
 
 
 def _named(name: str) -> object:

@@ -151,6 +151,7 @@ class Registry:
         """For each kind of event, what is to be called, in that order; for `Event` itself, what is called for any other kind."""
         every = self._calls_of(_ALL)
         found = {kind: (*self._calls_of(hook), *every) for hook, kind in _KINDS.items()} | {events.Event: every}
+        found[events.UnitEnded] = self._calls_of(hook_of(events.UnitEnded))  # far too many for whoever wants everything
         return {kind: calls for kind, calls in found.items() if calls}
 
     def attaching(self) -> tuple[HookCall, ...]:
