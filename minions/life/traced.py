@@ -84,11 +84,8 @@ class TracedJournal(Journal):
         work = self._work
         if work is None:
             return super()._deliver_locked(unit, wakes)
-        firsts = {}
-        for channel in dict.fromkeys(channel for channel, _, _, _ in unit.sends):
-            if channel.lanes:
-                channel.gather_locked()
-            firsts[channel] = channel.next_sequence
+        # The numbers of a unit follow one another: no life that is traced sends along lanes, which are numbered late.
+        firsts = {channel: channel.next_sequence for channel, _, _, _ in unit.sends}
         durable = super()._deliver_locked(unit, wakes)
         work.sent = [(channel, first, channel.next_sequence) for channel, first in firsts.items()]
         # Before the lock is free again: who receives it looks up where it came from.
@@ -209,8 +206,8 @@ class TracedLife(Life):
     ) -> None:
         work, self.unit_work = self.unit_work, None
         super().set_aside(entry, attempts, error, traceback, keep=keep)
-        if work is not None and self._hook != "run":  # a message that cannot be read
-            self.unit_work = work
+        self.unit_work = work
+        if self._hook != "run":  # a message that cannot be read; a run goes on with the next one, in the same unit
             self._end_work(error)
 
     def _whole(self, hook: Callable[[], None], ticks: Mapping[str, bytes] = {}) -> None:
