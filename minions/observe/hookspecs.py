@@ -156,7 +156,10 @@ def commits_resumed(event: events.CommitsResumed) -> None:
 
 @_hookspec
 def unit_ended(event: events.UnitEnded) -> None:
-    """A unit of work is whole or has failed. Costs every message a few microseconds, and nothing where no plugin has this hook.
+    """A unit of work is whole or has failed.
+
+    Where no plugin has this hook, it costs nothing. Where one has, each message takes the long way through the runtime: a message
+    that is not durable some 15 microseconds instead of one, a durable one a few more than without; a unit that is told takes 20.
 
     A plugin has it from the start of a system on, or not at all: it is registered by the program, or ``minions.toml`` names it
     (in ``load``, or with a table of its own). An attribute ``unit_ratio`` of the plugin, from 0 to 1, says of how many of the

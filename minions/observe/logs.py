@@ -123,6 +123,12 @@ def _of_plugins(
                 hung_s,
                 stack.rstrip(),
             )
+        case events.EventsDropped("units", dropped, total):
+            log.warning(
+                "%s of work could not be told to plugins, which are too slow; %s so far",
+                _count(dropped, "unit"),
+                f"{total:,}",
+            )
         case events.EventsDropped(readers, dropped, _, plugin):
             log.warning(
                 "%s could not be told to the %s, which are too slow%s",

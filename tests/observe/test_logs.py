@@ -78,6 +78,10 @@ TABLE: list[tuple[events.Event, list[tuple[str, str, str]]]] = [
     (events.ComponentStarted("c", 3), [("s.c", "DEBUG", "started, life 3")]),
     (events.ComponentFinished("c", 1), [("s.c", "DEBUG", "finished")]),
     (events.ComponentStopped("c", 1), [("s.c", "DEBUG", "stopped")]),
+    (
+        events.EventsDropped("units", 1, 1_200),
+        [("s", "WARNING", "1 unit of work could not be told to plugins, which are too slow; 1,200 so far")],
+    ),
     (events.SystemStopping("finished", 10.0), [("s", "INFO", "stops (finished), within 10 s")]),
     (events.ComponentPaused("c", 1, "operator"), [("s.c", "INFO", "paused by the operator")]),
     (events.ComponentResumed("c", 1), [("s.c", "INFO", "goes on")]),

@@ -33,8 +33,8 @@ class Writing(SpanExporter):
                 assert span.context is not None
                 parent = span.parent.span_id if span.parent is not None else None
                 lines.write(json.dumps([span.name, span.context.trace_id, span.context.span_id, parent]) + "\n")
-                if span.name == "source run":
-                    exported.set()
+        if any(span.name == "source run" for span in spans):
+            exported.set()
         return SpanExportResult.SUCCESS
 
 
