@@ -396,6 +396,42 @@ def test_what_does_not_fit_is_dropped_and_counted_and_delays_nobody(tmp_path: Pa
     assert 2_000 < drops[-1]["total"] <= 3_008
 
 
+def test_a_hook_that_hangs_is_left_behind_although_nothing_else_happens(tmp_path: Path) -> None:
+    class Waiting(Component):
+        out = Outbox(int)
+
+        def run(self) -> None:
+            begin.wait(PATIENCE_S)
+            self.out.send(1)
+            while self.running:
+                self.sleep(1_000.0)
+
+    class Watching:
+        @hookimpl
+        def system_started(self) -> None:
+            started.set()
+
+        @hookimpl
+        def plugin_set_aside(self) -> None:
+            told_of.set()
+
+    begin, started, told_of = threading.Event(), threading.Event(), threading.Event()
+    told, system = Told(), System("units", folder=tmp_path / "state")
+    waiting, sink = system.add(Waiting()), system.add(BriefSink())
+    system.connect(waiting.out, sink.inbox)
+    system.plugins.hook_timeout_s = 0.05
+    system.plugins.register(told)
+    system.plugins.register(Watching())
+    with system.started():
+        assert started.wait(PATIENCE_S)
+        while len(told.units) < 2:
+            system.status()
+        told.go.clear()
+        begin.set()
+        assert told_of.wait(PATIENCE_S)
+        told.go.set()
+
+
 @pytest.mark.parametrize("bad", ["x", None, 7.0, -3])
 def test_a_ratio_that_is_none_does_no_harm(run: Run, bad: Any) -> None:
     told = Told()

@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed: pip install opentelemetry-sdk")
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -170,11 +170,26 @@ def test_further_messages_of_a_unit_are_links(tmp_path: Path) -> None:
     assert linked == [[each.span_id] for each in sent[1::2] if each]
 
 
-def test_a_span_that_is_current_elsewhere_is_no_parent(tmp_path: Path) -> None:
-    current = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
-    with trace.use_span(current):
-        spans = spans_of(tmp_path, Source(count=1), Sink())
-    assert [span.parent for span in named(spans, "source run")] == [None]
+def test_a_span_that_is_current_on_the_thread_of_the_hooks_is_no_parent(tmp_path: Path) -> None:
+    class Tracing:
+        @hookimpl
+        def attached(self) -> None:
+            current = trace.NonRecordingSpan(trace.SpanContext(1, 2, is_remote=False))
+            context.attach(trace.set_span_in_context(current))
+
+    memory = InMemorySpanExporter()
+    plugin = OpenTelemetry(span_processor=lambda: SimpleSpanProcessor(memory))
+    system = system_of(tmp_path, plugin, Source(count=1), Sink())
+    system.plugins.register(Tracing())
+    run(system)
+    assert [span.parent for span in named(list(memory.get_finished_spans()), "source run")] == [None]
+
+
+def test_the_sampler_of_the_environment_does_not_cut_a_trace_in_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    assert len(named(spans_of(tmp_path, Source(), Sink()), "sink take")) == 3
 
 
 def test_a_ratio_samples_whole_traces(tmp_path: Path) -> None:
