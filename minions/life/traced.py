@@ -13,6 +13,7 @@ from typing import Any
 
 from minions.clock import Clock
 from minions.events import UnitEnded
+from minions.flow.call_broker import CallBroker
 from minions.flow.calls import Answer
 from minions.flow.calls import Call as RemoteCall
 from minions.flow.channel import Channel, Entry, Wakes
@@ -72,16 +73,11 @@ class TracedJournal(Journal):
     def __init__(self, clock: Clock, *, durable: bool, units: Units) -> None:
         super().__init__(clock, durable=durable)
         self.lives: dict[int, TracedLife] = {}
+        self.calls = TracedBroker(self.lives, self.lock, self.turnstile, clock)
         self._units = units
 
-    @property
-    def _work(self) -> Work | None:
-        """What the calling thread is at."""
-        life = self.lives.get(threading.get_ident())
-        return None if life is None else life.unit_work
-
     def _deliver_locked(self, unit: Unit, wakes: Wakes) -> bool:
-        work = self._work
+        work = _work_of_this_thread(self.lives)
         if work is None:
             return super()._deliver_locked(unit, wakes)
         # The numbers of a unit follow one another: no life that is traced sends along lanes, which are numbered late.
@@ -95,10 +91,18 @@ class TracedJournal(Journal):
         )
         return durable
 
-    def call(self, call: RemoteCall) -> None:
-        work = self._work
+
+class TracedBroker(CallBroker):
+    """What hands calls over, with the unit in which each was made."""
+
+    def __init__(self, lives: Mapping[int, TracedLife], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._lives = lives
+
+    def place(self, call: RemoteCall) -> None:
+        work = _work_of_this_thread(self._lives)
         call.origin = None if work is None else work.origin
-        super().call(call)
+        super().place(call)
 
 
 class TracedLife(Life):
@@ -275,6 +279,11 @@ class TracedShelteredLife(TracedLife, ShelteredLife):
     def _end_work(self, error: BaseException | None = None) -> None:
         with self._shelter():
             super()._end_work(error)
+
+
+def _work_of_this_thread(lives: Mapping[int, TracedLife]) -> Work | None:
+    life = lives.get(threading.get_ident())
+    return None if life is None else life.unit_work
 
 
 def _place_of(entry: Entry) -> Place:
