@@ -117,6 +117,12 @@ def run(system: System) -> None:
     system.plugins.unregister(told)
 
 
+def attached(system: System) -> None:
+    """Waits until the plugin has made what it needs."""
+    while not next(plugin for plugin in system.plugins.list() if plugin.name == "opentelemetry").calls:
+        system.status()
+
+
 def spans_of(folder: Path, *components: Component, settings: Settings | None = None) -> list[ReadableSpan]:
     memory = InMemorySpanExporter()
     plugin = OpenTelemetry(settings or Settings(), span_processor=lambda: SimpleSpanProcessor(memory))
@@ -202,14 +208,15 @@ def test_a_ratio_samples_whole_traces(tmp_path: Path) -> None:
 def test_a_child_finds_its_parent_across_a_kill(tmp_path: Path) -> None:
     file = tmp_path / "spans"
     command = [sys.executable, str(Path(__file__).with_name("telemetry_child.py")), str(tmp_path / "state"), str(file)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    env = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     assert first.stdout.readline() == "waits\n"
     first.send_signal(signal.SIGKILL)
     first.communicate()
     [sent] = [span for span in spans_in(file) if span[0] == "source run"]
     assert not [span for span in spans_in(file) if span[0] == "sink take"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
     [took] = [span for span in spans_in(file) if span[0] == "sink take"]
     assert (took[1], took[3]) == (sent[1], sent[2])
 
@@ -240,8 +247,7 @@ def test_metrics_are_what_the_system_counts(tmp_path: Path) -> None:
     for _ in range(2):
         with system.started():
             assert system.wait(PATIENCE_S)
-            while not readers:
-                system.status()
+            attached(system)
             points = points_of(readers.pop())
             statistics = system.statistics()
         assert {point.attributes["minions.inbox"]: point.value for point in points["minions.inbox.settled"]} == {
@@ -282,8 +288,7 @@ def test_the_instruments_of_one_reading_fit_together(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(RunningSystem, "statistics", look)
     with system.started():
-        while not readers:
-            system.status()
+        attached(system)
         points_of(readers[0])
         assert len(looks) == 1
 
