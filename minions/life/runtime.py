@@ -54,7 +54,7 @@ from minions.life.ladder import Ladder
 from minions.life.life import Life
 from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
-from minions.life.plan import NodePlan, Plan
+from minions.life.plan import Plan
 from minions.life.recorder import Recorder
 from minions.life.recovery import restore
 from minions.life.sheltered import ShelteredLife

@@ -6,7 +6,6 @@ Elsewhere none of this is in the way of a message. Here every message takes the 
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -70,14 +69,18 @@ class TracedJournal(Journal):
         lives: by their own threads, as `threading` counts. Each thread writes its own entry.
     """
 
-    def __init__(self, clock: Clock, *, durable: bool, units: Units) -> None:
-        super().__init__(clock, durable=durable)
+    def __init__(self, clock: Clock, *, durable: bool, get_ident: Callable[[], int], units: Units) -> None:
+        super().__init__(clock, durable=durable, get_ident=get_ident)
         self.lives: dict[int, TracedLife] = {}
-        self.calls = TracedBroker(self.lives, self.lock, self.turnstile, clock)
+        self.calls = TracedBroker(self._work_of_this_thread, self.lock, self.turnstile, clock)
         self._units = units
 
+    def _work_of_this_thread(self) -> Work | None:
+        life = self.lives.get(self._get_ident())
+        return None if life is None else life.unit_work
+
     def _deliver_locked(self, unit: Unit, wakes: Wakes) -> bool:
-        work = _work_of_this_thread(self.lives)
+        work = self._work_of_this_thread()
         if work is None:
             return super()._deliver_locked(unit, wakes)
         # The numbers of a unit follow one another: no life that is traced sends along lanes, which are numbered late.
@@ -95,12 +98,12 @@ class TracedJournal(Journal):
 class TracedBroker(CallBroker):
     """What hands calls over, with the unit in which each was made."""
 
-    def __init__(self, lives: Mapping[int, TracedLife], *arguments: Any) -> None:
+    def __init__(self, work_of_this_thread: Callable[[], Work | None], *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._lives = lives
+        self._work_of_this_thread = work_of_this_thread
 
     def place(self, call: RemoteCall) -> None:
-        work = _work_of_this_thread(self._lives)
+        work = self._work_of_this_thread()
         call.origin = None if work is None else work.origin
         super().place(call)
 
@@ -186,11 +189,11 @@ class TracedLife(Life):
 
     # ------------------------------------------------------------------ where units begin
     def begin(self) -> None:
-        self._journal.lives[threading.get_ident()] = self
+        self._journal.lives[self._get_ident()] = self
         super().begin()
 
     def forget(self) -> None:
-        self._journal.lives.pop(threading.get_ident(), None)
+        self._journal.lives.pop(self._get_ident(), None)
         self.unit_work = None
         super().forget()
 
@@ -279,11 +282,6 @@ class TracedShelteredLife(TracedLife, ShelteredLife):
     def _end_work(self, error: BaseException | None = None) -> None:
         with self._shelter():
             super()._end_work(error)
-
-
-def _work_of_this_thread(lives: Mapping[int, TracedLife]) -> Work | None:
-    life = lives.get(threading.get_ident())
-    return None if life is None else life.unit_work
 
 
 def _place_of(entry: Entry) -> Place:
