@@ -451,9 +451,12 @@ def test_a_folder_that_was_moved_while_its_system_was_down_has_its_system(
     assert list(runtime_folder.iterdir()) == []
 
 
-def test_a_folder_that_is_made_anew_under_a_system_that_runs_on_does_not_meet_it(run: Run, folder: Path) -> None:
+def test_a_folder_that_is_made_anew_under_a_system_that_runs_on_does_not_meet_it(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
     run(folder, "old")
-    shutil.rmtree(folder)
+    folder.rename(tmp_path / "old")
+    shutil.rmtree(tmp_path / "old", ignore_errors=True)  # its system may write another file just now
     folder.mkdir()
     child = run(folder, "new")
     assert name_at(folder) == "new"
