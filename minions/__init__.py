@@ -33,11 +33,14 @@ from minions.errors import (
     UnitTooLarge,
     UsageError,
 )
+from minions.flow.histogram import Histogram
 from minions.flow.rows import DeadLetter
-from minions.flow.statistics import InboxStatistics, Statistics
+from minions.flow.statistics import InboxStatistics
 from minions.life.crash import Crash
+from minions.life.history import History, InboxHistory
 from minions.life.lifecycle import Phase
 from minions.life.replaying import Replay
+from minions.life.statistics import ComponentStatistics, ProcessStatistics, Statistics, WatchdogStatistics
 from minions.life.status import ComponentStatus
 from minions.model import wrap
 from minions.model.component import Component
@@ -74,6 +77,7 @@ __all__ = [
     "CommitFailed",
     "CommitTimeout",
     "Component",
+    "ComponentStatistics",
     "ComponentStatus",
     "ConfigurationError",
     "CpuLimit",
@@ -87,9 +91,12 @@ __all__ = [
     "DiskFreeLimit",
     "ErrorLimit",
     "Graph",
+    "Histogram",
+    "History",
     "Inbox",
     "InboxEmpty",
     "InboxFull",
+    "InboxHistory",
     "InboxStatistics",
     "Interrupted",
     "JsonFormatter",
@@ -104,6 +111,7 @@ __all__ = [
     "PluginRefused",
     "PluginStatus",
     "Plugins",
+    "ProcessStatistics",
     "Rate",
     "Replay",
     "Restart",
@@ -125,6 +133,7 @@ __all__ = [
     "UsageError",
     "Uses",
     "Watchdog",
+    "WatchdogStatistics",
     "cron",
     "every",
     "limit",

@@ -40,9 +40,10 @@ class Fence:
         yields: whether its thread is to look at the fence before it goes on with what it has taken. Guarded as `mode`, and read
             without the lock between two messages, where a late answer does no harm.
         parkers: where its threads may be asleep, to be woken when the mode moves; guarded by the journal's lock.
+        sent: how many messages its whole units have sent, but for those that went along lanes; guarded by the journal's lock.
     """
 
-    __slots__ = ("component", "epoch", "held", "mode", "parkers", "yields")
+    __slots__ = ("component", "epoch", "held", "mode", "parkers", "sent", "yields")
 
     def __init__(self, component: str, epoch: int) -> None:
         self.component = component
@@ -51,6 +52,7 @@ class Fence:
         self.held = False
         self.yields = False
         self.parkers: list[Parkable] = []
+        self.sent = 0
 
     def advance_locked(self, mode: Mode) -> None:
         """Moves the mode forward; a mode that is already past stays. The caller holds the journal's lock."""

@@ -21,17 +21,18 @@ from minions.clock import Clock, SystemClock
 from minions.errors import ConfigurationError, StoreError, SystemFailed, TopologyError, UsageError
 from minions.flow.os_threads import OS_THREADS
 from minions.flow.rows import DeadLetter
-from minions.flow.statistics import Statistics
 from minions.life import commands
 from minions.life.calling import Proxy, refuse_bad_seconds
 from minions.life.crash import Crash, crash_named, crashes_in
 from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now
+from minions.life.history import MOST_ROWS, History
 from minions.life.kept import Kept
 from minions.life.plan import Known, Plan
 from minions.life.replaying import Replay, replay
 from minions.life.runtime import Options, Runtime
 from minions.life.settings import Configured, Settings
+from minions.life.statistics import Statistics
 from minions.life.status import ComponentStatus
 from minions.life.switch_interval import switch_interval
 from minions.model import checks
@@ -757,7 +758,7 @@ class System:
         return runtime.status()
 
     def statistics(self) -> Statistics:
-        """What was counted since the system was started: lengths, high-water marks, time blocked, commits. Any thread.
+        """What was counted and measured since the system was started: messages, times, commits, the process. Any thread.
 
         Raises:
             UsageError: the system does not run.
@@ -766,6 +767,20 @@ class System:
         if runtime is None:
             raise UsageError(f"{self.name}.statistics() works while the system runs")
         return runtime.statistics()
+
+    def history(self, last: int = MOST_ROWS) -> History:
+        """The last moments of the running system: rates, lengths, CPU, memory, one at each tick of its watchdog. Any thread.
+
+        Args:
+            last: how many moments at most; 300 are kept, which is five minutes at a tick a second.
+
+        Raises:
+            UsageError: the system does not run.
+        """
+        runtime = self._running
+        if runtime is None:
+            raise UsageError(f"{self.name}.history() works while the system runs")
+        return runtime.history(last)
 
     def partition(self, component: C, key: Any) -> C:
         """A component with `partition_by`, as seen from the partition of a key: its `State` attributes answer that one's values.

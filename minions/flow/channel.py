@@ -16,6 +16,7 @@ from minions.errors import CannotDecode
 from minions.fence import Fence
 from minions.flow.acks import AckSet
 from minions.flow.lane import Lane
+from minions.flow.meter import Marker, Meter
 from minions.model.policy import Retry
 from minions.model.ports import Overflow
 
@@ -64,8 +65,10 @@ class Reader(Protocol):
         in_hand: what it has taken and not settled.
         part: which of a channel's queues it takes from.
         fence: of the life that reads; None before it has begun.
+        meters: what is measured of each channel; written by its thread.
     """
 
+    meters: dict[Channel, Meter]
     part: int
     parker: Parkable
     asleep: bool
@@ -160,6 +163,10 @@ class Channel:
         blocked: how often a sender had to wait for room.
         blocked_s: how long senders have waited for room, all together, in seconds; those that wait now are not in it.
         failed: how often a handler has failed with one of its messages.
+        set_aside: how many messages were set aside, or skipped, because they failed too often or could not be read.
+        retried: how often a message that had failed was given back to be tried again.
+        mark_due: messages from this number on are to be marked.
+        marker: which of its messages are marked with the moment when they came, and what was measured by lives that are over.
         refused: how many messages were refused because `overflow` is "fail", or because of a timeout.
         pressed: whether the first in line has lost patience, so that what was handled is not to be settled much later. May be
             read without the lock: who reads it too early learns of it with the next message.
@@ -182,6 +189,8 @@ class Channel:
         "index",
         "lanes",
         "line",
+        "mark_due",
+        "marker",
         "most",
         "most_unsettled",
         "name",
@@ -194,8 +203,10 @@ class Channel:
         "readers",
         "refused",
         "replicas",
+        "retried",
         "retry",
         "run_id",
+        "set_aside",
         "settled",
         "shared",
         "size",
@@ -249,6 +260,10 @@ class Channel:
         self.blocked_s = 0.0
         self.failed = 0
         self.refused = 0
+        self.set_aside = 0
+        self.retried = 0
+        self.marker = Marker(parts, capacity)
+        self.mark_due = 1
         self.wake_at = capacity - min(_WAKE_SENDERS_EVERY, capacity // 4)
         self.most_unsettled = max(1, min(_MOST_UNSETTLED, capacity // 8)) if overflow == "block" else 1
 
@@ -428,6 +443,8 @@ class Channel:
     ) -> None:
         """Puts back what earlier runs left here, before anything runs."""
         self.next_sequence = next_sequence
+        self.marker.begin(next_sequence)
+        self.mark_due = next_sequence
         self.eras = [*eras, (next_sequence, self.run_id)]
         self.ids = dict(ids)
         self.acks = acks
@@ -463,11 +480,29 @@ class Channel:
         others before.
         """
         for lane in self.lanes:
+            if lane.marks:
+                self._take_marks_locked(lane)
             messages = lane.gather_locked()
             self.queue.extend(zip(repeat(self), count(self.next_sequence), messages, repeat(None), repeat(0)))
             self.next_sequence += len(messages)
         self.lanes = [lane for lane in self.lanes if lane.lent]
         self._note_length_locked()
+
+    def mark_locked(self, sequence: int, partition: int, now_s: float) -> int:
+        """Marks a message with the moment when it came; returns how far the next one is to be apart."""
+        apart = self.marker.mark_locked(sequence, partition % len(self.queues), now_s)
+        self.mark_due = sequence + apart
+        return apart
+
+    def _take_marks_locked(self, lane: Lane) -> None:
+        """Takes over the marks of messages that are about to be gathered."""
+        first, count, later = lane.gathered, len(lane.sent), []
+        for number, now_s in lane.marks:
+            if number >= first + count:
+                later.append((number, now_s))
+            elif number >= first:
+                lane.mark_due = number + self.mark_locked(self.next_sequence + number - first, 0, now_s)
+        lane.marks = later
 
     def deliver_locked(self, message: Any, stored: bytes | None, wakes: Wakes, partition: int = 0) -> int:
         """Appends a message for which room is held and returns its sequence number."""

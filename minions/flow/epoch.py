@@ -30,6 +30,7 @@ class Sealed:
         states: all states, by name, of each component of which any changed.
         acks: of each channel in which anything was sent or settled, what is settled.
         sent: of each of these channels, in order, the number and stored form of what was sent.
+        first_s: when the first of the units was whole, monotonic seconds.
         ids: of each channel, the ids that do not follow from the number, by number: of messages that had been set aside.
         keyed: the rows that are kept one by one, as `Unit.keyed` has them.
     """
@@ -41,6 +42,7 @@ class Sealed:
     acks: dict[str, Acks]
     sent: dict[str, list[tuple[int, bytes]]]
     keyed: Keyed
+    first_s: float = 0.0
     ids: dict[str, dict[int, str]] = attrs.Factory(dict)
 
     def survivors(self, channel: str) -> list[tuple[int, bytes]]:
@@ -55,11 +57,12 @@ class Sealed:
 class Epoch:
     """The open epoch. Guarded by the journal's lock."""
 
-    __slots__ = ("keyed", "number", "size_bytes", "states", "touched", "units")
+    __slots__ = ("first_s", "keyed", "number", "size_bytes", "states", "touched", "units")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.units = 0
+        self.first_s = 0.0
         self.size_bytes = 0
         self.states: dict[str, dict[str, bytes]] = {}
         self.touched: dict[Channel, list[tuple[int, bytes]]] = {}
@@ -94,6 +97,7 @@ class Epoch:
             acks={channel.name: channel.acks.frozen() for channel in self.touched},
             sent={channel.name: sent for channel, sent in self.touched.items()},
             keyed=self.keyed,
+            first_s=self.first_s,
             ids={
                 channel.name: {number: channel.ids[number] for number, _ in sent if number in channel.ids}
                 for channel, sent in self.touched.items()

@@ -9,6 +9,7 @@ it goes along a lane, while room lasts that was lent under the lock.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice, zip_longest
 
@@ -20,9 +21,10 @@ from minions.flow.call_broker import CallBroker
 from minions.flow.calls import Answer, CallQueue
 from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
 from minions.flow.epoch import Epoch, Sealed
+from minions.flow.histogram import Histogram
 from minions.flow.lane import Lane
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
-from minions.flow.statistics import InboxStatistics, Statistics
+from minions.flow.statistics import FlowStatistics, InboxStatistics
 from minions.flow.turnstile import Turnstile
 from minions.flow.unit import Unit
 
@@ -72,6 +74,7 @@ class Journal:
         self.calls = CallBroker(self.lock, self.turnstile, clock)
         self._get_ident = get_ident
         self._lanes: dict[Fence, list[tuple[Channel, Lane]]] = {}
+        self._sent: Counter[str] = Counter()  # by lives that are over
         self._epoch = Epoch(1)
         self._sealed: Sealed | None = None  # what is being written
         self._unsaved_units = 0  # in the open epoch and in the one that is being written
@@ -111,6 +114,8 @@ class Journal:
                 ticket = self._admit_locked(unit, parker, now_s)
                 if ticket is None:
                     self._merge_locked(unit, now_s, wakes, mailbox)
+                    if unit.sends:
+                        fence.sent += len(unit.sends)
         except BaseException:  # whatever it is, Ctrl-C too: room that nobody fills would be lost for good
             self.withdraw(unit, None)  # which passes the turnstile
             raise
@@ -169,12 +174,19 @@ class Journal:
         False when that message has to be submitted as any other, because it would have to wait or the fence is not open.
         """
         with self.turnstile, self.lock:
-            return not fence.yields and channel.lend_locked(lane)
+            if fence.yields or not channel.lend_locked(lane):
+                return False
+            if lane.granted > lane.mark_due:
+                lane.mark_locked(lane.used - 1, self._clock.monotonic())
+            return True
 
-    def ring(self, channel: Channel) -> None:
+    def ring(self, channel: Channel, lane: Lane) -> None:
         """Wakes a reader for what has come along a lane."""
         wakes: Wakes = []
         with self.turnstile, self.lock:
+            number = lane.used - 1
+            if number >= lane.mark_due:
+                lane.mark_locked(number, self._clock.monotonic())
             channel.wake_reader_locked(wakes)
         for parkable in wakes:
             parkable.unpark()
@@ -269,7 +281,7 @@ class Journal:
 
     def _merge_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> None:
         durable = self._settle_locked(unit, now_s, wakes, mailbox)
-        durable |= self._deliver_locked(unit, wakes)
+        durable |= self._deliver_locked(unit, now_s, wakes)
         if not (durable or unit.states or unit.keyed):
             return
         if unit.keyed:
@@ -283,6 +295,8 @@ class Journal:
             epoch.states[unit.home] = kept
         if unit.keyed:
             epoch.keep(unit.keyed)
+        if not epoch.units:
+            epoch.first_s = now_s
         epoch.units += 1
         epoch.size_bytes += unit.size_bytes
         self._unsaved_units += 1
@@ -308,13 +322,15 @@ class Journal:
                 durable = True
         return durable
 
-    def _deliver_locked(self, unit: Unit, wakes: Wakes) -> bool:
+    def _deliver_locked(self, unit: Unit, now_s: float, wakes: Wakes) -> bool:
         """Delivers what a unit sends; whether any of it was durable."""
         durable = False
         for channel, message, stored, partition in unit.sends:
             if channel not in unit.granted and not channel.make_room_locked(wakes):
                 continue
             sequence = channel.deliver_locked(message, stored, wakes, partition)
+            if sequence >= channel.mark_due:
+                channel.mark_locked(sequence, partition, now_s)
             if stored is not None:
                 self._epoch.sent(channel, sequence, stored)
                 durable = True
@@ -437,6 +453,11 @@ class Journal:
         for parkable in wakes:
             parkable.unpark()
 
+    def count_set_aside(self, channel: Channel) -> None:
+        """Counts a message that was set aside, or skipped."""
+        with self.turnstile, self.lock:
+            channel.set_aside += 1
+
     def count_failure(self, channel: Channel) -> None:
         """Counts a failure of a handler with a message that is not given back, because it was set aside."""
         with self.turnstile, self.lock:
@@ -517,9 +538,11 @@ class Journal:
                 channel, sequence = failed[0], failed[1]
                 channel.attempts[sequence] = channel.attempts.get(sequence, 0) + 1
                 channel.failed += 1
+                channel.retried += 1
             for channel in mailbox.channels:
                 if mailbox in channel.readers:
                     channel.readers.remove(mailbox)
+                    channel.marker.keep_locked(mailbox.meters[channel])
             call = self.calls.life_ends_locked(mailbox, fence, wakes)
             shared = failed is not None and failed[0].shared
             mailbox.put_down_locked(wakes, failed if shared else None)
@@ -529,6 +552,8 @@ class Journal:
             now_s = self._clock.monotonic()
             for channel, lane in self._lanes.pop(fence, ()):
                 channel.close_lane_locked(lane, now_s, wakes)
+                self._sent[fence.component] += lane.used
+            self._sent[fence.component] += fence.sent
             wakes += fence.parkers
         for parkable in wakes:
             parkable.unpark()
@@ -728,11 +753,17 @@ class Journal:
             wakes.append(self._writer)
 
     # ------------------------------------------------------------------ looking
-    def statistics(self, channels: Iterable[Channel]) -> Statistics:
-        """What was counted so far, of these channels and of all units."""
+    def statistics(self, channels: Iterable[Channel], fences: Iterable[Fence] = ()) -> FlowStatistics:
+        """What was counted so far, of these channels, of these lives and those before them, and of all units."""
         with self.turnstile, self.lock:
-            return Statistics(
+            sent = dict(self._sent)
+            for fence in fences:
+                if fence.mode is not Mode.CUT:
+                    along = sum(lane.used for _, lane in self._lanes.get(fence, ()))
+                    sent[fence.component] = sent.get(fence.component, 0) + fence.sent + along
+            return FlowStatistics(
                 inboxes={channel.name: _counted(channel) for channel in channels},
+                sent=sent,
                 units_unsaved=self._unsaved_units,
                 bytes_unsaved=self._unsaved_bytes,
                 commits=self._durable_epoch,
@@ -783,6 +814,7 @@ class Journal:
 def _counted(channel: Channel) -> InboxStatistics:
     channel.gather_locked()
     length = channel.length  # it grows while one looks, where room is lent
+    meters = [reader.meters[channel] for reader in channel.readers]
     return InboxStatistics(
         capacity=channel.capacity,
         waiting=channel.waiting,
@@ -791,11 +823,15 @@ def _counted(channel: Channel) -> InboxStatistics:
         sent=channel.sent,
         settled=channel.settled,
         failed=channel.failed,
+        retried=channel.retried,
+        set_aside=channel.set_aside,
         dropped=channel.dropped,
         refused=channel.refused,
         senders_waiting=len(channel.line),
         blocked=channel.blocked,
         blocked_s=channel.blocked_s,
+        waits=Histogram.merged([channel.marker.waits, *(meter.waits.take() for meter in meters)]),
+        handling=Histogram.merged([channel.marker.handling, *(meter.handling.take() for meter in meters)]),
     )
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 __all__ = ["Lane"]
 
+_MARKED_AT_LEAST_EVERY = 1_024
+
 
 class Lane:
     """What one life has sent to one channel and nobody has gathered yet.
@@ -27,19 +29,33 @@ class Lane:
         lent: places that were lent and neither came back nor were gathered with their message. Guarded by the journal's lock.
             It counts also what a sender has just taken from `room` and not yet brought to `sent`.
         granted: all places that were ever lent and did not come back. Guarded by the journal's lock, and read without it.
+        marks: of some messages, counted from 0 since the lane was opened, when they were sent. Guarded by the journal's lock.
+        mark_due: messages from this number on are to be marked, when the lock is taken for them anyway. Guarded likewise.
     """
 
-    __slots__ = ("granted", "lent", "room", "sent")
+    __slots__ = ("granted", "lent", "mark_due", "marks", "room", "sent")
 
     def __init__(self) -> None:
         self.room: deque[None] = deque()
         self.sent: deque[Any] = deque()
         self.lent = self.granted = 0
+        self.marks: list[tuple[int, float]] = []
+        self.mark_due = 0
 
     @property
     def used(self) -> int:
         """How many places were used up so far. Any thread, without a lock: while room is lent or recalled it may be off."""
         return self.granted - len(self.room)
+
+    @property
+    def gathered(self) -> int:
+        """How many messages were gathered so far. Guarded by the journal's lock."""
+        return self.granted - self.lent
+
+    def mark_locked(self, number: int, now_s: float) -> None:
+        """Marks a message; who gathers it says from where on the next is to be marked."""
+        self.marks.append((number, now_s))
+        self.mark_due = number + _MARKED_AT_LEAST_EVERY
 
     def lend_locked(self, count: int) -> None:
         """Lends room for `count` messages: one to the caller, who appends at once, and the rest to whoever sends next."""

@@ -8,6 +8,7 @@ from minions.clock import Parkable
 from minions.fence import Fence
 from minions.flow.calls import Call, CallQueue
 from minions.flow.channel import Channel, Entry, Wakes
+from minions.flow.meter import Meter
 
 __all__ = ["MOST_AT_ONCE", "Mailbox"]
 
@@ -30,6 +31,7 @@ class Mailbox:
             woken: what was handed to it stays until it answers.
         in_hand: taken and not settled, in the order in which it was taken and will be settled; the first may be in work.
         part: which of a channel's queues it takes from, where the channels have partitions.
+        meters: what is measured of each channel.
         held_back: the channels that it takes nothing from for now. Written by its own thread only, while it does not take.
     """
 
@@ -43,6 +45,7 @@ class Mailbox:
         "fence",
         "held_back",
         "in_hand",
+        "meters",
         "only",
         "parker",
         "part",
@@ -63,6 +66,7 @@ class Mailbox:
         self.only: Channel | None = None
         self.in_hand: deque[Entry] = deque()
         self.held_back: tuple[Channel, ...] = ()
+        self.meters = {channel: Meter() for channel in channels}
         self._turn = 0
         self._messages_first = False
 
@@ -93,6 +97,8 @@ class Mailbox:
             popleft = queue.popleft
             entries = [popleft() for _ in range(count)]
             self.in_hand.extend(entries)
+            if channel.marker.queues[self.part]:
+                channel.marker.take_locked(self.part, entries[-1][1], self.meters[channel].marks)
             return entries
         if calls is not None and calls.waiting:
             calls.take_locked(self)

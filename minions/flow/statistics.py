@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["InboxStatistics", "Statistics"]
+from minions.flow.histogram import Histogram
+
+__all__ = ["FlowStatistics", "InboxStatistics"]
 
 
 @attrs.frozen(kw_only=True)
@@ -19,11 +21,17 @@ class InboxStatistics:
         sent: messages that were sent to it.
         settled: messages that were handled, set aside or skipped.
         failed: how often a handler has raised for one of its messages.
+        retried: how often a message that had failed was given back to be tried again.
+        set_aside: messages that were set aside as dead letters, or skipped, because they failed too often or could not be read.
         dropped: messages that ``overflow="drop_oldest"`` or ``"drop_newest"`` has dropped.
         refused: messages that were refused, by ``overflow="fail"`` or because a sender's timeout was over.
         senders_waiting: how many senders wait for room now.
         blocked: how often a sender had to wait for room.
         blocked_s: how long senders have waited, all together, in seconds; those that wait now are not in it yet.
+        waits: how long messages waited from when they came until a component began with them; sampled. What an earlier run left
+            is not in it.
+        handling: how long messages took, from then until their unit of work was whole, the wait for room included. Empty for a
+            component with a ``run()`` of its own, of which nobody knows what it does with a message.
     """
 
     capacity: int
@@ -33,16 +41,25 @@ class InboxStatistics:
     sent: int
     settled: int
     failed: int
+    retried: int
+    set_aside: int
     dropped: int
     refused: int
     senders_waiting: int
     blocked: int
     blocked_s: float
+    waits: Histogram = attrs.field(repr=False)
+    handling: Histogram = attrs.field(repr=False)
+
+    @property
+    def handled(self) -> int:
+        """Messages that were handled: settled, and not set aside."""
+        return self.settled - self.set_aside
 
 
 @attrs.frozen(kw_only=True)
-class Statistics:
-    """A running system, since it was started.
+class FlowStatistics:
+    """What the journal has counted since the system was started.
 
     Attributes:
         inboxes: each inbox, by ``<component>.<inbox>``.
@@ -50,6 +67,8 @@ class Statistics:
         bytes_unsaved: how many bytes these add to what is kept.
         commits: how many commits were made.
         units_committed: how many units of work these held.
+        sent: how many messages each thread of a component has sent, by its name, in whole units of work. One that goes to
+            several inboxes counts for each.
     """
 
     inboxes: dict[str, InboxStatistics]
@@ -57,3 +76,4 @@ class Statistics:
     bytes_unsaved: int
     commits: int
     units_committed: int
+    sent: dict[str, int]

@@ -12,6 +12,7 @@ from typing import Literal
 from minions.clock import Clock
 from minions.errors import CommitFailed, StoreError, StoreUnusable
 from minions.flow.epoch import Sealed
+from minions.flow.histogram import Recorder
 from minions.flow.journal import Journal
 from minions.flow.ledger import Ledger, Recovered
 from minions.flow.os_threads import OS_THREADS
@@ -33,6 +34,8 @@ class Writer:
     Attributes:
         commits: how many commits it has made. Written by its thread only.
         units: how many units those held. Written by its thread only.
+        latency: of each commit, how long its first unit was whole before it was on disk. Written by its thread only.
+        writing: how long each commit took to write, without attempts that failed. Written by its thread only.
         commits_lost, perhaps_lost: as the store says when it is opened.
         failure: why nothing more could be written; read once the thread has ended.
     """
@@ -84,6 +87,8 @@ class Writer:
         self._thread = threads.thread(self._live, "minions-writer")
         self.commits = 0
         self.units = 0
+        self.latency = Recorder()
+        self.writing = Recorder()
         self.commits_lost = 0
         self.perhaps_lost = False
         self.failure: StoreError | None = None
@@ -182,6 +187,7 @@ class Writer:
         give_up_s = self._clock.monotonic() + self._give_up_s
         attempt = 0
         while True:
+            began_s = self._clock.monotonic()
             try:
                 store.commit(change.puts, change.deletes)
                 break
@@ -199,6 +205,9 @@ class Writer:
                 self._wait_until(now_s + _BACKOFF.delay_s(attempt))
         if attempt:
             self._on_resumed(attempt)
+        done_s = self._clock.monotonic()
+        self.writing.add(done_s - began_s)
+        self.latency.add(max(0.0, done_s - sealed.first_s))
         self._ledger.confirm(change)
         self.commits += 1
         self.units += sealed.units

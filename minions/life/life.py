@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
@@ -38,6 +39,7 @@ from minions.flow.channel import Channel, Entry
 from minions.flow.codec import codec_of
 from minions.flow.journal import Journal
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
+from minions.flow.meter import Meter
 from minions.flow.os_threads import OS_THREADS
 from minions.flow.storage import RowReader
 from minions.flow.unit import MOST_BYTES, Unit
@@ -86,6 +88,7 @@ class Life:
         waits_for: what its own thread waits for in the runtime; empty while it does not. Read by the watchdog.
         ident: its own thread, as `threading` counts; 0 before it has begun and once it is over.
         native_id: the same, as the kernel counts.
+        cpu_s: CPU time that its own thread has used, in seconds; 0 until it is over.
         interrupted: whether somebody has broken off what it is at. What a call that was woken returns or raises is not to be
             relied on, so the unit that it belongs to never was, and no other follows but that of `on_stop`.
         has_begun: whether `on_start` has come to its end.
@@ -127,6 +130,7 @@ class Life:
         self.has_worked = False
         self.waits_for = ""
         self.native_id = 0
+        self.cpu_s = 0.0
         self.interrupted = False
         self.blocked_in = Blocking(self.name)
         self.units = 0  # submitted so far
@@ -139,6 +143,7 @@ class Life:
         self._on_set_aside = on_set_aside
         self.ident = 0
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
+        self._ways: dict[Channel, Callable[[Channel, list[Entry]], int]] = {}
         declared = plan.node.declaration
         self._ticks: dict[str, Callable[[], None]] = {}  # the methods with a schedule, by name
         self._timetable = Timetable(self.name, declared.schedules, clock, plan.run_id) if declared.schedules else None
@@ -189,6 +194,7 @@ class Life:
             mine[name] = Receiver(self, channel)
             if name in declaration.handlers:
                 self._handlers[channel] = self._method(declaration.handlers[name])
+                self._ways[channel] = self._way_of(channel)
         self._states.restore(mine)
         mine.update(self._tables)
         for name, (queue, component) in self._plan.uses.items():
@@ -203,6 +209,12 @@ class Life:
             self._refuse_strays()
         self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
+
+    def _way_of(self, channel: Channel) -> Callable[[Channel, list[Entry]], int]:
+        """How messages of an inbox are handled."""
+        if self._goes_by_time:
+            return self._handle_in_time
+        return self._handle_each if channel.durable or self._plan.keeps else self._handle_effectless
 
     def _method(self, name: str) -> Callable[[Any], None]:
         """The handler of that name, without a limit, which is kept before a message is taken to it."""
@@ -245,6 +257,8 @@ class Life:
                     self._put_down()
                     self._most = _MOST_BETWEEN_CALLS
             else:
+                for meter in self.mailbox.meters.values():
+                    meter.settle()
                 self._wait(self.parker, wake_s, "a message" if wake_s is None else self._awaited())
 
     def _before_taking(self) -> float | None:
@@ -364,10 +378,12 @@ class Life:
 
     def forget(self) -> None:
         """Lets go of the instance, so that what it holds is freed before the next life needs it. Last on its own thread."""
+        self.cpu_s = time.thread_time() if self.native_id else 0.0
         self.ident = self.native_id = 0  # the numbers may be given to another thread, which is not this one
         self._journal.forget_thread()
         self.open_unit = self.current = None
         self._handlers.clear()
+        self._ways.clear()
         self._values = {}
         if hasattr(self, "instance"):
             del self.instance
@@ -428,19 +444,43 @@ class Life:
         Stops between two of them when it is to end or is paused, and after one when somebody calls.
         """
         channel = entries[0][0]
-        if self._goes_by_time:
-            self._handle_in_time(channel, entries)
-        elif channel.codec is None and not self._plan.keeps:
-            self._handle_effectless(channel, entries)
+        meter, total = self.mailbox.meters[channel], len(entries)
+        if total <= meter.group:
+            self._handle_timed(channel, meter, entries)
         else:
-            for entry in entries:
-                if self.fence.yields or (self._waiting_calls and entry is not entries[0]):
+            done = 0
+            while done < total and not (done and self._waiting_calls):
+                group = entries[done : done + meter.group]
+                if self._handle_timed(channel, meter, group) < len(group):
                     break
-                self._handle(entry)
+                done += len(group)
         self.flush()
 
-    def _handle_in_time(self, channel: Channel, entries: list[Entry]) -> None:
-        """Handles messages one by one, with ticks between them, and as many as their pace allows."""
+    def _handle_timed(self, channel: Channel, meter: Meter, entries: list[Entry]) -> int:
+        """Handles messages of one inbox until something comes in between, and times them together; says how many."""
+        monotonic = self._clock.monotonic
+        began_s = monotonic()
+        try:
+            count = self._ways[channel](channel, entries)
+        except BaseException:
+            if self.current is not None:  # it has failed, and has taken its time all the same
+                count = _place_of(self.current, entries) + 1
+                meter.handled(count, began_s, monotonic(), self.current[1])
+            raise
+        if count:
+            meter.handled(count, began_s, monotonic(), entries[count - 1][1])
+        return count
+
+    def _handle_each(self, _: Channel, entries: list[Entry]) -> int:
+        """Handles messages one by one; says how many."""
+        for entry in entries:
+            if self.fence.yields or (self._waiting_calls and entry is not entries[0]):
+                return _place_of(entry, entries)
+            self._handle(entry)
+        return len(entries)
+
+    def _handle_in_time(self, channel: Channel, entries: list[Entry]) -> int:
+        """Handles messages one by one, with ticks between them, and as many as their pace allows; says how many."""
         pace, timetable, monotonic = self._paces.get(channel), self._timetable, self._clock.monotonic
         for entry in entries:
             if timetable is not None and monotonic() >= timetable.due_s:
@@ -448,24 +488,31 @@ class Life:
             if self._is_careful:
                 self._wait_until_on_disk(entry)
             if self.fence.yields or (self._waiting_calls and entry is not entries[0]):
-                break
+                return _place_of(entry, entries)
             if pace is not None and pace.take(monotonic()) is not None:
-                break
+                return _place_of(entry, entries)
             self._handle(entry)
+        return len(entries)
 
-    def _handle_effectless(self, channel: Channel, entries: list[Entry]) -> None:
+    def _handle_effectless(self, channel: Channel, entries: list[Entry]) -> int:
         """Handles messages that are not durable, in a component that keeps nothing: unless it sends, a handler changes nothing.
 
         Nobody can tell when exactly such a message is settled, so a few are settled at once. Few in relation to the capacity,
-        because what is not settled keeps its room, and sooner where somebody who waits for room has lost patience.
+        because what is not settled keeps its room, and sooner where somebody who waits for room has lost patience. Those that
+        are not settled in the end are left for `flush`, or for the next time.
+
+        Returns:
+            How many were handled.
         """
         fence, calls, handle, most = self.fence, self.calls, self._handlers[channel], channel.most_unsettled
         waiting, first = self._waiting_calls, entries[0]
         unit = self.open_unit = self._spare
-        done = 0
+        done = self._effectless
+        handled = len(entries)
         try:
             for entry in entries:
                 if fence.yields or (waiting and entry is not first):
+                    handled = _place_of(entry, entries)
                     break
                 self.current = entry
                 handle(entry[2])
@@ -478,6 +525,7 @@ class Life:
                 done += 1
                 if done >= most or calls.owing or (channel.pressed and self._is_settling_late()):
                     if self.interrupted:
+                        handled = _place_of(entry, entries)
                         break
                     self._effectless, done = done, 0
                     self.flush()
@@ -486,10 +534,12 @@ class Life:
                         calls.call_ready()
                         self.open_unit = unit
             if done and self.interrupted:
-                done -= 1  # the last one is handled again
+                done -= 1  # the last one is handled again, before any other
+                handled = min(handled, len(entries) - 1)
         finally:
             self._effectless = done
         self.open_unit = self.current = None
+        return handled
 
     def _handle(self, entry: Entry) -> None:
         """Handles one message as one unit of work."""
@@ -669,6 +719,9 @@ class Life:
             failed: a message that has failed once more.
         """
         self._marks.let_go()
+        if self._is_own_thread():
+            for meter in self.mailbox.meters.values():
+                meter.settle()
         self._journal.end_life(self.mailbox, self.fence, failed=failed)
 
     # ------------------------------------------------------------------ what the instance asks (the context)
@@ -933,6 +986,9 @@ class Life:
             if self._is_careful:
                 self._wait_until_on_disk(entry)
             self._marks.received(channel, entry[1])
+            meter = self.mailbox.meters[channel]
+            if meter.marks:
+                meter.begun(self._clock.monotonic(), entry[1])
             try:
                 message = message_of(entry)
             except CannotDecode as error:
@@ -1216,3 +1272,8 @@ class Life:
         except TypeError:
             pass  # no number; the same is to be said
         raise UsageError(f"{self.name}: {what}={seconds!r} must be a number of seconds")
+
+
+def _place_of(entry: Entry, entries: list[Entry]) -> int:
+    """Where an entry is among entries; by identity, because to compare messages would be to call code of users."""
+    return next(place for place, each in enumerate(entries) if each is entry)

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from minions import events
 from minions.clock import Clock
+from minions.flow.channel import Channel
 from minions.flow.os_threads import OS_THREADS
 from minions.life import commands, vigil
 from minions.life.evidence import evidence_of
+from minions.life.history import Ring
 from minions.life.life import Life
-from minions.life.machine import Machine
-from minions.life.vigil import Finding, InboxCounts, Pulse
+from minions.life.machine import Machine, Sample
+from minions.life.vigil import Finding, Pulse
 from minions.life.watchdog import Seen, WatchdogThread
 from minions.model.limits import Watchdog
 from minions.threads import Threads
@@ -32,6 +34,7 @@ class Patrol:
     """Shows the watchdog the lives of a system, and posts what follows to its supervisor.
 
     Attributes:
+        history: what it has seen in the last minutes.
         failures: how often each thread of a component has failed by itself, over all its lives; counted by the supervisor.
     """
 
@@ -44,7 +47,8 @@ class Patrol:
         *,
         sources: tuple[str, ...],
         lives: Callable[[], Iterable[Life]],
-        inboxes: Callable[[], Mapping[str, InboxCounts]],
+        channels: Mapping[str, Channel],
+        names: Iterable[str],
         post: Callable[[commands.Command], None],
         on_fault: Callable[[BaseException], None],
         threads: Threads = OS_THREADS,
@@ -58,22 +62,27 @@ class Patrol:
             clock: by which it ticks.
             sources: the names of the components that are sources.
             lives: the newest life of each thread of a component.
-            inboxes: the counters of each inbox.
+            channels: each inbox, by its name; their counters are read without the lock.
+            names: of all threads of components.
             post: takes commands for the supervisor.
             on_fault: takes errors of the watchdog itself.
             threads: where its thread comes from.
         """
         self.failures: Counter[str] = Counter()
+        self.history = Ring(names, channels)
         self._sources = sources
+        self._channels = channels
+        self._clock = clock
+        self._machine = Machine(folder)
         self._lives = lives
         self._post = post
         self._stalled: set[tuple[str, int]] = set()  # the lives of which that was told; watchdog's thread only
         self._watchdog = WatchdogThread(
             limits,
             clock,
-            sample=Machine(folder).sample,
+            sample=self._sample,
             lives=self._pulses,
-            inboxes=inboxes,
+            inboxes=lambda: channels,
             act=self._act,
             on_fault=on_fault,
             name=f"{system}/watchdog",
@@ -98,6 +107,12 @@ class Patrol:
     def still_for_s(self, component: str, epoch: int) -> float | None:
         """For how long a life had made no progress at the last tick, in seconds; None where that is not watched. Any thread."""
         return self._watchdog.still_for_s(component, epoch)
+
+    def _sample(self, now_s: float) -> Sample:
+        sample = self._machine.sample(now_s)
+        threads = {life.name: life.native_id for life in self._lives()}
+        self.history.add(now_s, self._clock.wall(), sample, threads, self._channels)
+        return sample
 
     def _pulses(self) -> list[Pulse]:
         return [self._pulse(life) for life in self._lives() if life.native_id]

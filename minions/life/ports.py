@@ -131,7 +131,7 @@ class LaneSender(Sender):
                 return
         self._append(message)
         if self._channel.awaited:
-            self._journal.ring(self._channel)
+            self._journal.ring(self._channel, self._lane)
 
 
 class Receiver:

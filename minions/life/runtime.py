@@ -10,8 +10,8 @@ import itertools
 import logging
 import random
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -27,10 +27,11 @@ from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.board import Board
 from minions.flow.channel import Entry
+from minions.flow.histogram import Histogram
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
 from minions.flow.os_threads import OS_THREADS
-from minions.flow.statistics import Statistics
+from minions.flow.statistics import FlowStatistics
 from minions.flow.storage import FolderStorage, Storage
 from minions.flow.writer import Writer
 from minions.life import commands, deaths
@@ -50,14 +51,17 @@ from minions.life.actions import (
 )
 from minions.life.capture import Capture
 from minions.life.dead_letters import DeadLetters
+from minions.life.history import MOST_ROWS, History
 from minions.life.ladder import Ladder
 from minions.life.life import Life
+from minions.life.machine import thread_cpu_s
 from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
 from minions.life.plan import Plan
 from minions.life.recorder import Recorder
 from minions.life.recovery import restore
 from minions.life.sheltered import ShelteredLife
+from minions.life.statistics import ComponentStatistics, ProcessStatistics, Statistics, WatchdogStatistics
 from minions.life.status import ComponentStatus, Deadlines
 from minions.life.supervision import Supervision
 from minions.life.supervisor import Supervisor
@@ -79,6 +83,8 @@ __all__ = ["Options", "Runtime"]
 
 _LEAST_TIME_FOR_LAST_COMMIT_S = 2.0
 _LAST_WORDS_TIMEOUT_S = 1.0
+_OF_THE_PROCESS = tuple(field.name for field in attrs.fields(ProcessStatistics))
+_OF_THE_WATCHDOG = tuple(field.name for field in attrs.fields(WatchdogStatistics))
 
 
 @attrs.frozen(kw_only=True)
@@ -190,6 +196,9 @@ class Runtime:
                 module=options.module,
             )
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
+        # CPU time of lives that have been followed by another; supervisor's thread only
+        self._cpu_before_s: defaultdict[str, float] = defaultdict(float)
+        self._began_s = clock.monotonic()
         self._writer: Writer | None = None
         self._supervisor = Supervisor(
             Supervision(
@@ -213,7 +222,8 @@ class Runtime:
             clock,
             sources=tuple(node.name for node in topology.sources()),
             lives=self.lives,
-            inboxes=lambda: self.plan.channels,  # whose counters are read without the lock
+            channels=plan.channels,
+            names=tuple(name for each in plan.nodes.values() for name in each.node.lives()),
             post=self.post,
             on_fault=self._report_defect,
             threads=threads,
@@ -308,8 +318,49 @@ class Runtime:
         self._supervisor.post(command)
 
     def statistics(self) -> Statistics:
-        """What was counted so far."""
-        return self.journal.statistics(self.plan.channels.values())
+        """What was counted so far. Any thread; each figure may be older than the next by a moment."""
+        lives = self.lives()
+        flow = self.journal.statistics(self.plan.channels.values(), [life.fence for life in lives])
+        cpu_s = defaultdict(float, self._cpu_before_s)
+        for life in lives:
+            cpu_s[life.name] += _cpu_s_of(life)
+        sample, seen, writer = self.seen.sample, self.seen, self._writer
+        return Statistics(
+            up_for_s=self._clock.monotonic() - self._began_s,
+            inboxes=flow.inboxes,
+            components={name: self._component(plan, flow, cpu_s) for name, plan in self.plan.nodes.items()},
+            units_unsaved=flow.units_unsaved,
+            bytes_unsaved=flow.bytes_unsaved,
+            commits=flow.commits,
+            units_committed=flow.units_committed,
+            commit_latency=Histogram() if writer is None else writer.latency.take(),
+            commit_writing=Histogram() if writer is None else writer.writing.take(),
+            process=ProcessStatistics()
+            if sample is None
+            else ProcessStatistics(**{name: getattr(sample, name) for name in _OF_THE_PROCESS}),
+            watchdog=WatchdogStatistics(**{name: getattr(seen, name) for name in _OF_THE_WATCHDOG}),
+        )
+
+    def _component(self, plan: NodePlan, flow: FlowStatistics, cpu_s: Mapping[str, float]) -> ComponentStatistics:
+        names = plan.node.lives()
+        inboxes = [flow.inboxes[channel.name] for channel in plan.reads.values()]
+        statuses = self._supervisor.supervision.statuses
+        return ComponentStatistics(
+            sent=sum(flow.sent.get(name, 0) for name in names),
+            handled=sum(inbox.handled for inbox in inboxes),
+            failed=sum(inbox.failed for inbox in inboxes),
+            retried=sum(inbox.retried for inbox in inboxes),
+            set_aside=sum(inbox.set_aside for inbox in inboxes),
+            failures=sum(self._patrol.failures[name] for name in names),
+            restarts=sum(statuses[name].restarts for name in names),
+            cpu_s=sum(cpu_s.get(name, 0.0) for name in names),
+            waits=Histogram.merged(inbox.waits for inbox in inboxes),
+            handling=Histogram.merged(inbox.handling for inbox in inboxes),
+        )
+
+    def history(self, last: int = MOST_ROWS) -> History:
+        """The last so many ticks of the watchdog. Any thread."""
+        return self._patrol.history.take(last)
 
     def change(self, kind: type[commands.Change], components: tuple[str, ...] | None, by: str) -> Future[None]:
         """Wishes something of some components; returns at once. The future is done when it has come about.
@@ -578,6 +629,8 @@ class Runtime:
             self._threads_from,
             self._recorder,
         )
+        if component in self._threads:
+            self._cpu_before_s[component] += _cpu_s_of(self._threads[component].life)
         thread = self._threads[component] = ComponentThread(
             life, self.journal, self.name, self.post, self._threads_from
         )
@@ -727,8 +780,17 @@ class Runtime:
     def _set_aside(self, letter: rows.DeadLetter, kept: bool) -> None:
         """On the thread of a component."""
         component = letter.channel.partition(".")[0]
+        self.journal.count_set_aside(self.plan.channels[letter.channel])
         self.post(
             commands.Noted(
                 events.MessageSetAside(component, letter.message_id, letter.attempts, letter.error, kept),
             )
         )
+
+
+def _cpu_s_of(life: Life) -> float:
+    """CPU time that the own thread of a life has used so far, in seconds."""
+    if native_id := life.native_id:
+        with suppress(OSError):  # it has just ended, and has left its last word
+            return thread_cpu_s(native_id)
+    return life.cpu_s

@@ -30,6 +30,8 @@ class Seen:
         ticks: how often it has looked.
         faults: how often it could not, because of an error of its own or of what it asks.
         cpu_s: CPU time that all its ticks have used, in seconds.
+        late_s: how much later than it should the last tick came, in seconds.
+        late_most_s: the same of the latest one of all.
     """
 
     sample: Sample | None = None
@@ -37,6 +39,8 @@ class Seen:
     ticks: int = 0
     faults: int = 0
     cpu_s: float = 0.0
+    late_s: float = 0.0
+    late_most_s: float = 0.0
 
 
 class WatchdogThread:
@@ -125,6 +129,7 @@ class WatchdogThread:
 
     def _tick(self, now_s: float) -> None:
         began_s, faults, sample = time.thread_time(), self.seen.faults, self.seen.sample
+        late_s = max(0.0, now_s - self.seen.at_s - self._tick_s) if self.seen.ticks else 0.0
         try:
             sample = self._sample(now_s)
             findings = self._vigil.tick(now_s, sample, self._lives(), self._inboxes())
@@ -143,6 +148,8 @@ class WatchdogThread:
             ticks=self.seen.ticks + 1,
             faults=faults,
             cpu_s=self.seen.cpu_s + time.thread_time() - began_s,
+            late_s=late_s,
+            late_most_s=max(late_s, self.seen.late_most_s),
         )
 
     def _fault(self, error: BaseException) -> int:

@@ -14,6 +14,7 @@ from minions.fence import Fence
 from minions.flow.acks import AckSet
 from minions.flow.channel import UNREAD, Channel, Entry, Ticket, Wakes
 from minions.flow.codec import codec_of
+from minions.flow.meter import Meter
 
 LATER_S = 1.0  # after everybody in line has lost patience
 
@@ -31,6 +32,7 @@ class Reader:
     """A reader that sleeps."""
 
     def __init__(self, only: Channel | None = None, part: int = 0) -> None:
+        self.meters: dict[Channel, Meter] = {}
         self.part = part
         self.parker: Parkable = Bell()
         self.asleep = True

@@ -282,7 +282,7 @@ class Run:
                 return False
         lane.sent.append(messages[0])
         if self.channel.awaited:
-            self.journal.ring(self.channel)
+            self.journal.ring(self.channel, lane)
         return True
 
     def send_unit(self, messages: list[int], fence: Fence, parker: Parker, timeout_s: float | None) -> bool:

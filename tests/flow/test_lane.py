@@ -324,7 +324,7 @@ class Rig:
     def look(self) -> None:
         """The third step."""
         if self.channel.awaited:
-            self.journal.ring(self.channel)
+            self.journal.ring(self.channel, self.lane)
 
     def send(self, *messages: Any) -> None:
         for message in messages:
