@@ -480,9 +480,10 @@ class Channel:
         others before.
         """
         for lane in self.lanes:
-            if lane.marks:
-                self._take_marks_locked(lane)
+            first = lane.gathered if lane.marks else 0
             messages = lane.gather_locked()
+            if lane.marks:
+                self._take_marks_locked(lane, first, len(messages))
             self.queue.extend(zip(repeat(self), count(self.next_sequence), messages, repeat(None), repeat(0)))
             self.next_sequence += len(messages)
         self.lanes = [lane for lane in self.lanes if lane.lent]
@@ -494,14 +495,15 @@ class Channel:
         self.mark_due = sequence + apart
         return apart
 
-    def _take_marks_locked(self, lane: Lane) -> None:
-        """Takes over the marks of messages that are about to be gathered."""
-        first, count, later = lane.gathered, len(lane.sent), []
+    def _take_marks_locked(self, lane: Lane, first: int, count: int) -> None:
+        """Takes over the marks of messages that are being gathered: so many, from that number of the lane's on."""
+        later = []
         for number, now_s in lane.marks:
             if number >= first + count:
                 later.append((number, now_s))
             elif number >= first:
-                lane.mark_due = number + self.mark_locked(self.next_sequence + number - first, 0, now_s)
+                lane.apart = self.mark_locked(self.next_sequence + number - first, 0, now_s)
+                lane.mark_due = number + lane.apart
         lane.marks = later
 
     def deliver_locked(self, message: Any, stored: bytes | None, wakes: Wakes, partition: int = 0) -> int:

@@ -16,8 +16,6 @@ from typing import Any
 
 __all__ = ["Lane"]
 
-_MARKED_AT_LEAST_EVERY = 1_024
-
 
 class Lane:
     """What one life has sent to one channel and nobody has gathered yet.
@@ -30,10 +28,11 @@ class Lane:
             It counts also what a sender has just taken from `room` and not yet brought to `sent`.
         granted: all places that were ever lent and did not come back. Guarded by the journal's lock, and read without it.
         marks: of some messages, counted from 0 since the lane was opened, when they were sent. Guarded by the journal's lock.
+        apart: how far the next mark is to be from the one before. Guarded likewise.
         mark_due: messages from this number on are to be marked, when the lock is taken for them anyway. Guarded likewise.
     """
 
-    __slots__ = ("granted", "lent", "mark_due", "marks", "room", "sent")
+    __slots__ = ("apart", "granted", "lent", "mark_due", "marks", "room", "sent")
 
     def __init__(self) -> None:
         self.room: deque[None] = deque()
@@ -41,6 +40,7 @@ class Lane:
         self.lent = self.granted = 0
         self.marks: list[tuple[int, float]] = []
         self.mark_due = 0
+        self.apart = 1
 
     @property
     def used(self) -> int:
@@ -53,9 +53,9 @@ class Lane:
         return self.granted - self.lent
 
     def mark_locked(self, number: int, now_s: float) -> None:
-        """Marks a message; who gathers it says from where on the next is to be marked."""
+        """Marks a message; who gathers it says how far apart the next is to be."""
         self.marks.append((number, now_s))
-        self.mark_due = number + _MARKED_AT_LEAST_EVERY
+        self.mark_due = number + self.apart
 
     def lend_locked(self, count: int) -> None:
         """Lends room for `count` messages: one to the caller, who appends at once, and the rest to whoever sends next."""
