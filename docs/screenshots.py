@@ -84,10 +84,13 @@ def main() -> None:
             history = top.History()
             for _ in range(16):
                 threading.Event().wait(0.5)
-                history.add(client.ask("status"), time.monotonic())
+                history.add(client.ask("status"), client.ask("history", last=30), time.monotonic())
             found = history.status
             rows = [status.component_row(component) for component in found["components"]]
-            inboxes = [status.inbox_row(name, inbox) for name, inbox in found["inboxes"].items()]
+            inboxes = [
+                status.inbox_row(name, inbox, status.out_of(history.past, name))
+                for name, inbox in found["inboxes"].items()
+            ]
             tables = (rich_table(status.COMPONENTS, rows), rich_table(status.INBOXES, inboxes))
             picture("status", "minions status", Text(status.headline(found)), *tables)
             picture("top", "minions top", top.drawn(history))

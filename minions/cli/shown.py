@@ -12,12 +12,16 @@ __all__ = [
     "bytes_text",
     "duration_text",
     "has_rich",
+    "latency_text",
     "print_json",
     "print_table",
     "printable",
     "rich_table",
+    "sparkline",
     "table_lines",
 ]
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def has_rich() -> bool:
@@ -89,6 +93,25 @@ def duration_text(seconds: float | None) -> str:
     if whole < 86_400:
         return f"{whole // 3_600}h{whole % 3_600 // 60:02}m"
     return f"{whole // 86_400}d{whole % 86_400 // 3_600:02}h"
+
+
+def latency_text(times: dict[str, float], which: str) -> str:
+    """One of the times of a histogram for people: ``340us``, ``1.2ms``, ``3.4s``; empty where nothing was measured."""
+    seconds = times[which]
+    if not times["count"]:
+        return ""
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f}us"
+    return f"{seconds * 1e3:.1f}ms" if seconds < 1 else duration_text(seconds)
+
+
+def sparkline(values: Iterable[float]) -> str:
+    """One character for each value, the highest of them full."""
+    values = list(values)
+    most = max(values, default=0.0)
+    if most <= 0:
+        return _BARS[0] * len(values)
+    return "".join(_BARS[round(max(0.0, value) / most * 7)] for value in values)
 
 
 def bytes_text(size_bytes: float | None) -> str:

@@ -6,13 +6,40 @@ import argparse
 from typing import Any
 
 from minions.cli.project import add_folder, folder_of
-from minions.cli.shown import bytes_text, duration_text, print_json, print_table, printable
+from minions.cli.shown import bytes_text, duration_text, latency_text, print_json, print_table, printable, sparkline
 from minions.operate.client import Client
+from minions.operate.protocol import Refused
 
-__all__ = ["COMPONENTS", "INBOXES", "add_arguments", "component_row", "headline", "inbox_row", "run"]
+__all__ = [
+    "COMPONENTS",
+    "INBOXES",
+    "add_arguments",
+    "at_text",
+    "component_row",
+    "headline",
+    "history_of",
+    "inbox_row",
+    "out_of",
+    "run",
+]
+
+_SHOWN = 15  # moments
 
 COMPONENTS = ("component", "phase", ">life", ">restarts", ">up", ">cpu s", "at")
-INBOXES = ("inbox", ">holds", ">of", ">most", ">sent", ">settled", ">failed", ">dropped", ">blocked s")
+INBOXES = (
+    "inbox",
+    ">holds",
+    ">of",
+    ">most",
+    ">sent",
+    ">settled",
+    ">failed",
+    ">dropped",
+    ">blocked s",
+    ">wait p95",
+    ">takes p95",
+    "out",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     with Client.connect(folder_of(options)) as client:
         status = client.ask("status")
+        history = history_of(client, _SHOWN)
     if options.json:
         print_json(status)
         return 0
@@ -31,7 +59,9 @@ def run(options: argparse.Namespace) -> int:
     print_table(COMPONENTS, [component_row(component) for component in status["components"]])
     if status["inboxes"]:
         print()
-        print_table(INBOXES, [inbox_row(name, inbox) for name, inbox in status["inboxes"].items()])
+        print_table(
+            INBOXES, [inbox_row(name, inbox, out_of(history, name)) for name, inbox in status["inboxes"].items()]
+        )
     return 0
 
 
@@ -46,7 +76,8 @@ def headline(status: dict[str, Any]) -> str:
         parts.append(f"memory {bytes_text(process['rss_bytes'])}")
     if process.get("descriptors") is not None:
         parts.append(f"{process['descriptors']:,} descriptors")
-    parts.append(f"{flow['commits']:,} commits")
+    latency = latency_text(flow["commit_latency"], "p95_s")
+    parts.append(f"{flow['commits']:,} commits" + (f" ({latency} p95)" if latency else ""))
     if status["zombies"]:
         parts.append(f"{status['zombies']} abandoned threads")
     late = (
@@ -88,7 +119,30 @@ def at_text(component: dict[str, Any]) -> str:
     return printable("; ".join(parts))
 
 
-def inbox_row(name: str, inbox: dict[str, Any]) -> tuple[str, ...]:
+def history_of(client: Client, last: int) -> dict[str, Any]:
+    """What a system was like in its last moments; empty where it is of a version that does not know."""
+    try:
+        return client.ask("history", last=last)
+    except Refused as refused:
+        if refused.kind != "unknown":
+            raise
+        return {}
+
+
+def out_of(history: dict[str, Any], inbox: str) -> list[float]:
+    """How many messages a second an inbox has settled, in its last moments."""
+    values: list[float] = history.get("inboxes", {}).get(inbox, {}).get("out_per_s", [])
+    return values
+
+
+def inbox_row(name: str, inbox: dict[str, Any], out: list[float]) -> tuple[str, ...]:
     """An inbox's row under `INBOXES`."""
     figures = ("length", "capacity", "high_water", "sent", "settled", "failed", "dropped")
-    return (name, *(f"{inbox[figure]:,}" for figure in figures), f"{inbox['blocked_s']:.1f}")
+    return (
+        name,
+        *(f"{inbox[figure]:,}" for figure in figures),
+        f"{inbox['blocked_s']:.1f}",
+        latency_text(inbox["waits"], "p95_s"),
+        latency_text(inbox["handling"], "p95_s"),
+        sparkline(out),
+    )

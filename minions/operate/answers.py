@@ -24,10 +24,12 @@ import attrs
 from minions import events
 from minions.clock import Clock
 from minions.errors import MinionsError
+from minions.flow.histogram import Histogram
 from minions.flow.parker import Parker
 from minions.flow.rows import DeadLetter
 from minions.life import commands
 from minions.life.evidence import evidence_of
+from minions.life.history import MOST_ROWS
 from minions.life.life import Life
 from minions.life.machine import thread_cpu_s
 from minions.life.runtime import Runtime
@@ -45,6 +47,8 @@ _LOOK_TWICE_S = 0.05
 _MOST_EVENTS = 1_000
 _CALL = '  File "'  # how each call in a stack begins
 _OURS = str(Path(__file__).parent.parent)
+
+_OF_THE_FLOW = ("units_unsaved", "bytes_unsaved", "commits", "units_committed")
 
 T = TypeVar("T")
 Result = Mapping[str, Any]
@@ -85,6 +89,7 @@ class Answers:
         self._answers: dict[str, Callable[[Request], Result | Future[Result]]] = {
             "version": self._version,
             "status": self._status,
+            "history": self._history,
             "why": self._why,
             "stacks": self._stacks,
             "graph": lambda request: self._graph.as_json(),
@@ -142,7 +147,7 @@ class Answers:
         lives = self._lives()
         sample = self._runtime.seen.sample
         process = {} if sample is None else attrs.asdict(sample, filter=lambda field, _: field.name != "thread_cpu")
-        flow = attrs.asdict(statistics)
+        flow = {name: getattr(statistics, name) for name in _OF_THE_FLOW}
         return {
             "system": self._runtime.name,
             "pid": os.getpid(),
@@ -152,9 +157,34 @@ class Answers:
             "supervisor_answers": on_time,
             "zombies": self._runtime.zombies,
             "components": [self._component(status, lives.get(status.name)) for status in statuses],
-            "inboxes": flow.pop("inboxes"),
-            "flow": flow,
+            "statistics": {name: _counts(each) for name, each in statistics.components.items()},
+            "inboxes": {name: _counts(inbox) for name, inbox in statistics.inboxes.items()},
+            "flow": {
+                **flow,
+                "commit_latency": _times(statistics.commit_latency),
+                "commit_writing": _times(statistics.commit_writing),
+            },
             "process": process,
+            "watchdog": attrs.asdict(statistics.watchdog),
+        }
+
+    def _history(self, request: Request) -> Result:
+        """The last moments, as many as are asked for: one list of values for each curve."""
+        last = request.number_of("last") if "last" in request.arguments else MOST_ROWS
+        found = self._runtime.history(last)
+        return {
+            "system": self._runtime.name,
+            "moments": [round(moment, 3) for moment in found.moments],
+            "process": {"cpu_ratio": _rounded(found.cpu_ratio), "rss_bytes": list(found.rss_bytes)},
+            "components": {name: _rounded(values) for name, values in found.components.items()},
+            "inboxes": {
+                name: {
+                    "in_per_s": _rounded(inbox.in_per_s),
+                    "out_per_s": _rounded(inbox.out_per_s),
+                    "length": list(inbox.length),
+                }
+                for name, inbox in found.inboxes.items()
+            },
         }
 
     def _component(self, status: ComponentStatus, life: Life | None) -> dict[str, Any]:
@@ -430,3 +460,25 @@ def _version_of_minions() -> str:
     from importlib import metadata  # noqa: PLC0415 - slow to import, and rarely needed
 
     return metadata.version("minions-runtime")
+
+
+def _times(histogram: Histogram) -> dict[str, float]:
+    """What is told of a histogram."""
+    return {
+        "count": histogram.count,
+        "total_s": histogram.total_s,
+        "p50_s": histogram.p50_s,
+        "p95_s": histogram.p95_s,
+        "p99_s": histogram.p99_s,
+        "max_s": histogram.max_s,
+    }
+
+
+def _counts(statistics: Any) -> dict[str, Any]:
+    """What is told of an inbox or a component: its counters, and of each histogram what follows from it."""
+    found = {field.name: getattr(statistics, field.name) for field in attrs.fields(type(statistics))}
+    return {name: _times(value) if isinstance(value, Histogram) else value for name, value in found.items()}
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(value, 3) for value in values]
