@@ -1,7 +1,8 @@
 """What Prometheus is told: each figure of `System.statistics()` under a name after its conventions. No thread; no state.
 
-Units are seconds and bytes, what only grows ends with ``_total``, and the process has the names that all processes have. A
-histogram of ours has four buckets to each doubling, of which Prometheus gets every fourth bound: its counts are exact all the same.
+Units are seconds and bytes, what only grows ends with ``_total``, and the process has the names that all processes have.
+A histogram of ours has four buckets to each doubling, of which Prometheus gets every fourth bound: its counts are exact all
+the same.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from minions import Component, ConfigurationError, Inbox, Outbox, Retry, Statistics, System, events
+from minions import Component, ConfigurationError, Histogram, Inbox, Outbox, Retry, Statistics, System, events
 from minions.hookspecs import hookimpl
 
 PACKAGE = Path(__file__).parent.parent
@@ -154,6 +154,25 @@ def test_the_buckets_of_a_histogram_are_cumulative_and_hold_every_case(tmp_path:
     assert len(buckets) == 32
 
 
+def test_a_bucket_holds_what_took_as_long_as_its_bound_at_most(tmp_path: Path) -> None:
+    with served(tmp_path) as (system, _):
+        said = system.statistics()
+    counts = [0] * (len(Histogram.bounds_s) + 1)
+    counts[0], counts[1], counts[4], counts[5], counts[-1] = (
+        1,
+        10,
+        100,
+        1_000,
+        10_000,
+    )  # of 1, 1.2, 2, 2.4 microseconds, and more
+    histogram = Histogram(tuple(counts), 5.0, 2_000.0)
+    registry = CollectorRegistry()
+    registry.register(StatisticsCollector("counted", lambda: attrs.evolve(said, commit_latency=histogram)))
+    found = samples(generate_latest(registry).decode())
+    bucket = "minions_commit_latency_seconds_bucket"
+    assert [found[bucket, f"le={bound}"] for bound in ("1e-06", "2e-06", "4e-06", "+Inf")] == [1, 111, 1_111, 11_111]
+
+
 def test_who_asks_for_open_metrics_gets_them(tmp_path: Path) -> None:
     with served(tmp_path) as (_, plugin):
         text, kind = scraped(plugin.url, "application/openmetrics-text; version=1.0.0")
@@ -226,7 +245,7 @@ def test_a_silent_client_does_not_keep_others_out_and_there_are_eight_at_most(tm
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
         assert "minions_info" in scraped(plugin.url)[0]
         silent += [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
-        silent[-1].settimeout(PATIENCE_S)
+        silent[-1].settimeout(5.0)  # sooner than the server loses patience
         assert silent[-1].recv(1) == b"", "the ninth is turned away"
         for client in silent:
             client.close()
