@@ -16,7 +16,7 @@ sys.path.insert(0, str(_HERE))  # so that it runs from any folder
 
 import matrix  # noqa: E402
 import memory  # noqa: E402
-from bench import cells, footprint, report  # noqa: E402
+from bench import cells, footprint, report, samples  # noqa: E402
 from bench.child import TookTooLong  # noqa: E402
 from bench.samples import Spread  # noqa: E402
 from bench.trend import trend  # noqa: E402
@@ -395,4 +395,16 @@ def test_plugins_that_misbehave_are_measured_beside_none() -> None:
     assert done.returncode == 0, done.stderr
     figures = {figure["case"]: figure for figure in json.loads(done.stdout)["figures"]}
     assert set(figures) == {"none", "raises", "sleeps"}
-    assert figures["none"]["ratio"]["median"] == 1.0
+    assert figures["raises"]["faults"] == figures["raises"]["calls"] > 0
+    assert figures["none"]["calls"] == figures["none"]["faults"] == 0
+    assert all(
+        figure["wall"]["low"] <= figure["wall"]["median"] <= figure["wall"]["high"] for figure in figures.values()
+    )
+
+
+def test_the_range_of_a_median_is_that_of_the_order_of_the_values() -> None:
+    assert samples.median_range([3.0, 1.0, 2.0]) == samples.MedianRange(2.0, 1.0, 3.0)
+    found = samples.median_range([float(number) for number in range(1, 21)])
+    assert (found.median, found.low, found.high) == (10.5, 6.0, 15.0), (
+        "as tables of the sign test have it for 20 values"
+    )

@@ -238,12 +238,14 @@ class Hooks:
             call, event = job
             if isinstance(event, events.UnitEnded) and self.units is not None:
                 self.units.keep(event)
-            fault: _Fault | None = None
+            failed, fault = False, None
             try:
                 call.function(self.system if call.hook == ATTACHED else event)
             except BaseException as error:  # noqa: BLE001 - a plugin may raise whatever it likes: it is counted and told
-                fault = self._fault(call, error)
-            self._note(caller, call, fault)
+                failed = True
+                if self._is_to_be_told(call):  # to describe an error takes a hundred times as long as to count it
+                    fault = self._fault(call, error)
+            self._note(caller, call, failed, fault)
 
     def _load(self) -> None:
         with self._lock:
@@ -289,6 +291,11 @@ class Hooks:
             call.plugin.is_attached = True
         return new
 
+    def _is_to_be_told(self, call: HookCall) -> bool:
+        """Whether an error of a hook is the first of that one."""
+        with self._lock:
+            return call.hook not in call.plugin.failed_hooks
+
     def _fault(self, call: HookCall, error: BaseException) -> _Fault:
         """What is told of an error. Also what an error says of itself is code of the plugin's, so it still counts as the call."""
         trace = error.__traceback__
@@ -309,7 +316,7 @@ class Hooks:
             return events.PluginNotLoaded(call.plugin.name, f"it cannot be imported: {described}", "".join(lines))
         return events.PluginFailed(call.plugin.name, call.hook, described, "".join(lines))
 
-    def _note(self, caller: _Caller, call: HookCall, fault: _Fault | None) -> None:
+    def _note(self, caller: _Caller, call: HookCall, failed: bool, fault: _Fault | None) -> None:
         plugin = call.plugin
         with self._lock:
             if self._caller is not caller or caller.job is None:
@@ -317,13 +324,12 @@ class Hooks:
             plugin.busy_s += self._clock.monotonic() - caller.job.started_s
             plugin.calls += call.hook != IMPORT
             caller.job = None
-            told = fault is None or call.hook in plugin.failed_hooks
-            if fault is not None:
+            if failed:
                 plugin.faults += 1
                 plugin.failed_hooks.add(call.hook)
                 if call.hook == ATTACHED and isinstance(fault, events.PluginNotLoaded):
                     plugin.not_attached = fault.problem
-        if fault is not None and not told:
+        if fault is not None:
             self._report(fault)
 
 

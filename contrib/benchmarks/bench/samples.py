@@ -6,6 +6,7 @@ the machine for a minute slows both sides of a ratio.
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import comb
 from statistics import median
 
 import attrs
@@ -34,6 +35,27 @@ class Spread:
 def spread(values: Sequence[float]) -> Spread | None:
     """None for no values."""
     return Spread(median(values), min(values), max(values)) if values else None
+
+
+@attrs.frozen
+class MedianRange:
+    """A median, and the range in which that of infinitely many values lies with a probability of 95 %."""
+
+    median: float
+    low: float
+    high: float
+
+
+def median_range(values: Sequence[float]) -> MedianRange:
+    """From the values' order alone, whatever their distribution; for fewer than six values all that there are."""
+    ordered, count = sorted(values), len(values)
+    below = 0  # so many values may be cut off at each end
+    chance = 0.5**count  # that the true median is below all of them
+    while chance <= 0.025 and below < count // 2:
+        below += 1
+        chance += comb(count, below) * 0.5**count
+    cut = max(0, below - 1)
+    return MedianRange(median(ordered), ordered[cut], ordered[count - 1 - cut])
 
 
 def in_turns(names: Sequence[str], rounds: int, seed: int) -> Iterator[tuple[int, int, str]]:
