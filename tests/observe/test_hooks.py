@@ -391,6 +391,34 @@ def test_each_hook_of_a_plugin_has_its_own_first_error(watched: Watched) -> None
     ]
 
 
+def test_an_error_that_is_only_counted_is_not_described(watched: Watched) -> None:
+    described = Told()
+
+    class Dear(Exception):
+        def __str__(self) -> str:
+            described(PAUSED)
+            return "dear"
+
+    class Raising:
+        @hookimpl
+        def component_paused(self) -> None:
+            raise Dear
+
+    noting = Noting()
+    watched.plugins.register(noting)
+    watched.plugins.register(Raising(), "raising")
+    watched.start().post(PAUSED)
+    noting.told.wait_for(PAUSED)
+    watched.told.wait_for_kind(events.PluginFailed)
+    once = len(described.entries)
+    watched.observer.post(PAUSED)
+    watched.observer.post(RESUMED)
+    noting.told.wait_for(RESUMED)
+    watched.observer.close(PATIENCE_S)
+    assert len(described.entries) == once > 0
+    assert [plugin.faults for plugin in watched.plugins.list() if plugin.name == "raising"] == [2]
+
+
 def test_what_was_counted_begins_anew_with_each_start(watched: Watched) -> None:
     class Raising:
         @hookimpl
