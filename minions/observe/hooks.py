@@ -23,6 +23,7 @@ from minions import events
 from minions.clock import Clock
 from minions.errors import ConfigurationError, PluginRefused
 from minions.observe.drops import Drops
+from minions.observe.pace import Pace
 from minions.observe.plugin import ATTACHED, IMPORT, HookCall
 from minions.observe.running import RunningSystem
 from minions.observe.units import Units
@@ -32,6 +33,11 @@ __all__ = ["Hooks", "Listeners"]
 _MOST_WAITING = 10_000
 _MOST_UNITS = 5_000
 """With so many waiting no further unit is: the rest is for events that matter more."""
+_SHARE = 0.03
+"""Of one core, that all hooks together may use for long; a component that computes loses no more than that to them."""
+_BURST_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+_ONCE = (IMPORT, ATTACHED)  # what they use is no part of that
 _TOO_EARLY = (events.StateOpened, events.ComponentStarted)
 """Nothing is loaded before the system is up (or fails to come up), so that its start is not slower for it."""
 
@@ -106,6 +112,8 @@ class Hooks:
         self._looked_up = False  # what is installed
         self._loaded = False  # all of that is imported, or refused
         self._closing = False
+        self._ends = threading.Event()  # set with `_closing`
+        self._pace = Pace(share=_SHARE, burst_s=_BURST_S, longest_pause_s=_LONGEST_PAUSE_S)
         self._drops = Drops("plugins")
         self._unit_drops = Drops("units")
 
@@ -177,6 +185,7 @@ class Hooks:
         give_up_s = time.monotonic() + timeout_s
         with self._lock:
             self._closing = True
+            self._ends.set()
             self._lock.notify_all()
             caller = self._caller
             job = caller.job if caller is not None else None
@@ -238,7 +247,7 @@ class Hooks:
             call, event = job
             if isinstance(event, events.UnitEnded) and self.units is not None:
                 self.units.keep(event)
-            failed, fault = False, None
+            failed, fault, began_s = False, None, time.thread_time()
             try:
                 call.function(self.system if call.hook == ATTACHED else event)
             except BaseException as error:  # noqa: BLE001 - a plugin may raise whatever it likes: it is counted and told
@@ -246,6 +255,8 @@ class Hooks:
                 if self._is_to_be_told(call):  # to describe an error takes a hundred times as long as to count it
                     fault = self._fault(call, error)
             self._note(caller, call, failed, fault)
+            if call.hook not in _ONCE and (pause_s := self._pause_after_s(caller, time.thread_time() - began_s)):
+                self._ends.wait(pause_s)  # what happens meanwhile waits; what does not fit is dropped, counted and told
 
     def _load(self) -> None:
         with self._lock:
@@ -290,6 +301,12 @@ class Hooks:
         for call in new:
             call.plugin.is_attached = True
         return new
+
+    def _pause_after_s(self, caller: _Caller, used_s: float) -> float:
+        """How long nothing is to be called, so that hooks take no more of the interpreter than their share, in seconds."""
+        with self._lock:
+            is_left = self._caller is not caller
+            return 0.0 if is_left or self._closing else self._pace.spent(used_s, time.monotonic())
 
     def _is_to_be_told(self, call: HookCall) -> bool:
         """Whether an error of a hook is the first of that one."""

@@ -31,7 +31,7 @@ import attrs
 
 from minions.clock import Clock, SystemClock
 from minions.errors import MinionsError
-from minions.operate.pace import Pace
+from minions.observe.pace import Pace
 from minions.operate.place import Place, peer_uid
 from minions.operate.protocol import Lines, Refused, Request, answer_line, refusal_line, request_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -745,3 +746,32 @@ def test_a_plugin_describes_itself_while_nothing_is_locked() -> None:
     thread.start()
     thread.join(PATIENCE_S)
     assert described == [(), "refused"]
+
+
+# What takes too much ------------------------------------------------------------------------------------------------
+
+
+class Computing:
+    """A plugin that computes for a while whenever a component is paused, and counts how often it has."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.has_had_its_way = threading.Event()
+
+    @hookimpl
+    def component_paused(self) -> None:
+        until_s = time.thread_time() + 0.01
+        while time.thread_time() < until_s:
+            pass
+        self.count += 1
+        if self.count == 50:
+            self.has_had_its_way.set()
+
+
+def test_hooks_that_compute_get_their_share_of_a_core_and_no_more(watched: Watched) -> None:
+    computing = Computing()
+    watched.plugins.register(computing)
+    watched.start().post(*[PAUSED] * 100)
+    assert not computing.has_had_its_way.wait(1.0), "half a second without pauses, and sixteen with them"
+    watched.observer.close(PATIENCE_S)
+    assert computing.count == 100, "at the end there are none"

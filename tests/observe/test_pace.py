@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minions.operate.pace import Pace
+from minions.observe.pace import Pace
 
 
 def test_a_burst_is_free_and_what_is_over_it_is_paid_for() -> None:

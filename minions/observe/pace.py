@@ -1,4 +1,4 @@
-"""How fast a thread may work that serves outsiders. A plain object, without a thread or a clock of its own."""
+"""How fast a thread may work that serves outsiders, or calls hooks. A plain object, without a thread or a clock of its own."""
 
 from __future__ import annotations
 
