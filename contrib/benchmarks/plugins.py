@@ -28,7 +28,7 @@ _KINDS = {
 _TARGETS = {name: name for name in _KINDS} | {"all": "all_three"}
 _AT_MOST = 1.05
 _PROMISED = ("listens", "raises", "sleeps", "floods", "all")
-_EXAMPLES = """  python plugins.py                      all of them: four minutes
+_EXAMPLES = """  python plugins.py                      all of them: six minutes
   python plugins.py --quick              does everything work? a few seconds
   python plugins.py --only none all --rounds 200
 """
