@@ -760,18 +760,18 @@ class Computing:
 
     @hookimpl
     def component_paused(self) -> None:
-        until_s = time.thread_time() + 0.01
+        until_s = time.thread_time() + 0.002
         while time.thread_time() < until_s:
             pass
         self.count += 1
-        if self.count == 50:
+        if self.count == 100:
             self.has_had_its_way.set()
 
 
 def test_hooks_that_compute_get_their_share_of_a_core_and_no_more(watched: Watched) -> None:
     computing = Computing()
     watched.plugins.register(computing)
-    watched.start().post(*[PAUSED] * 100)
-    assert not computing.has_had_its_way.wait(1.0), "half a second without pauses, and sixteen with them"
+    watched.start().post(*[PAUSED] * 300)
+    assert not computing.has_had_its_way.wait(1.5), "a fifth of a second without pauses, and six seconds with them"
     watched.observer.close(PATIENCE_S)
-    assert computing.count == 100, "at the end there are none"
+    assert computing.count == 300, "at the end there are none"
