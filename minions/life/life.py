@@ -463,9 +463,9 @@ class Life:
         try:
             count = self._ways[channel](channel, entries)
         except BaseException:
-            if self.current is not None:  # it has failed, and has taken its time all the same
-                count = _place_of(self.current, entries) + 1
-                meter.handled(count, began_s, monotonic(), self.current[1])
+            failed = self.current
+            if failed is not None and any(entry is failed for entry in entries):  # it has taken its time all the same
+                meter.handled(_place_of(failed, entries) + 1, began_s, monotonic(), failed[1])
             raise
         if count:
             meter.handled(count, began_s, monotonic(), entries[count - 1][1])
