@@ -57,7 +57,7 @@ from minions.life.life import Life
 from minions.life.machine import thread_cpu_s
 from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
-from minions.life.plan import Plan
+from minions.life.plan import NodePlan, Plan
 from minions.life.recorder import Recorder
 from minions.life.recovery import restore
 from minions.life.sheltered import ShelteredLife

@@ -33,9 +33,10 @@ __all__ = ["Hooks", "Listeners"]
 _MOST_WAITING = 10_000
 _MOST_UNITS = 5_000
 """With so many waiting no further unit is: the rest is for events that matter more."""
-_SHARE = 0.03
-"""Of one core, that all hooks together may use for long; a component that computes loses no more than that to them."""
-_BURST_S = 0.02
+_SHARE = 0.01
+"""Of one core, that all hooks together may use for long. What they cost the components is a few times as much where they write to
+files or sockets, because each such call gives up the interpreter, and takes it away from a component at its return."""
+_BURST_S = 0.1
 _LONGEST_PAUSE_S = 0.5
 _ONCE = (IMPORT, ATTACHED)  # what they use is no part of that
 _TOO_EARLY = (events.StateOpened, events.ComponentStarted)

@@ -13,8 +13,9 @@ What holds for all of them:
 
 - **When.** After it has happened, in the order in which it happened. Nothing waits for a hook.
 - **On which thread.** All on one thread of the system's own, ``<system>/plugins``, one after the other; never on that of a
-  component. So a hook needs no lock against other hooks, and must not take long: others wait behind it. When 10,000 events wait,
-  further ones are dropped and counted (`events_dropped`).
+  component. So a hook needs no lock against other hooks, and must not take long: others wait behind it. All together
+  use a hundredth of a core at most, apart from bursts; beyond that they wait. When 10,000 events wait, further ones are dropped
+  and counted (`events_dropped`).
 - **May it raise?** It had better not, but nobody is harmed: the first error of each hook of a plugin is told with its traceback
   (`plugin_failed`), further ones are counted. A hook that does not return within the timeout (10 seconds, by the clock of the
   system) is told with its stack (`plugin_set_aside`); no hook of that plugin is called any more while the system runs.

@@ -772,6 +772,6 @@ def test_hooks_that_compute_get_their_share_of_a_core_and_no_more(watched: Watch
     computing = Computing()
     watched.plugins.register(computing)
     watched.start().post(*[PAUSED] * 300)
-    assert not computing.has_had_its_way.wait(1.5), "a fifth of a second without pauses, and six seconds with them"
+    assert not computing.has_had_its_way.wait(1.5), "a fifth of a second without pauses, and ten seconds with them"
     watched.observer.close(PATIENCE_S)
     assert computing.count == 300, "at the end there are none"
