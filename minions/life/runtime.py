@@ -790,7 +790,6 @@ class Runtime:
 
 def _cpu_s_of(life: Life) -> float:
     """CPU time that the own thread of a life has used so far, in seconds."""
-    if native_id := life.native_id:
-        with suppress(OSError):  # it has just ended, and has left its last word
-            return thread_cpu_s(native_id)
-    return life.cpu_s
+    native_id = life.native_id
+    used_s = thread_cpu_s(native_id) if native_id else None
+    return life.cpu_s if used_s is None else used_s  # one that has just ended has left its last word

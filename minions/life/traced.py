@@ -79,13 +79,13 @@ class TracedJournal(Journal):
         life = self.lives.get(self._get_ident())
         return None if life is None else life.unit_work
 
-    def _deliver_locked(self, unit: Unit, wakes: Wakes) -> bool:
+    def _deliver_locked(self, unit: Unit, now_s: float, wakes: Wakes) -> bool:
         work = self._work_of_this_thread()
         if work is None:
-            return super()._deliver_locked(unit, wakes)
+            return super()._deliver_locked(unit, now_s, wakes)
         # The numbers of a unit follow one another: no life that is traced sends along lanes, which are numbered late.
         firsts = {channel: channel.next_sequence for channel, _, _, _ in unit.sends}
-        durable = super()._deliver_locked(unit, wakes)
+        durable = super()._deliver_locked(unit, now_s, wakes)
         work.sent = [(channel, first, channel.next_sequence) for channel, first in firsts.items()]
         # Before the lock is free again: who receives it looks up where it came from.
         self._units.note(
@@ -197,11 +197,12 @@ class TracedLife(Life):
         self.unit_work = None
         super().forget()
 
-    def _handle_effectless(self, channel: Channel, entries: list[Entry]) -> None:
-        for entry in entries:
+    def _handle_effectless(self, channel: Channel, entries: list[Entry]) -> int:
+        for handled, entry in enumerate(entries):
             if self.fence.yields or (self._waiting_calls and entry is not entries[0]):
-                break
+                return handled
             self._handle(entry)
+        return len(entries)
 
     def _handle(self, entry: Entry) -> None:
         self._begin_work(self._handlers[entry[0]].__name__, entry)

@@ -177,7 +177,8 @@ def test_who_asks_for_open_metrics_gets_them(tmp_path: Path) -> None:
     with served(tmp_path) as (_, plugin):
         text, kind = scraped(plugin.url, "application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
-    assert {family.name for family in parse_openmetrics(text)} >= {"minions_messages_handled", "minions_inbox_length"}
+    families = parse_openmetrics(text)  # type: ignore[no-untyped-call]
+    assert {family.name for family in families} >= {"minions_messages_handled", "minions_inbox_length"}
 
 
 def test_the_names_follow_the_conventions(tmp_path: Path) -> None:
