@@ -132,6 +132,16 @@ def test_watchdog_shows_what_a_tick_costs_for_each_number_of_components() -> Non
     assert all(figure["median"] > 0 for figure in figures)
 
 
+def test_simulation_counts_runs_and_turns_on_one_core_and_on_all() -> None:
+    done = _run("simulation.py", "--quick", "--only", "pair-*", "--json")
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert {figure["case"].partition("-")[0] for figure in figures} == {"pair"}
+    assert len(figures) == 4 * len({figure["case"] for figure in figures})
+    assert all(figure["median"] > 0 for figure in figures)
+
+
 def test_calls_are_measured_against_a_bare_hand_off() -> None:
     done = _run("calls.py", "--quick", "--only", "locks", "queue.Queue", "uses", "outside", "submit", "--json")
 
