@@ -216,7 +216,7 @@ def test_a_loss_of_power_takes_the_last_commits_and_the_next_opening_says_so(los
     disk = MemoryDisk()
     store = disk.open("NORMAL")
     states: list[dict[str, bytes]] = [{}]
-    for puts, deletes in ((("a", "b"), ()), (("a", "c"), ("b",)), (("d",), ("a",))):
+    for puts, deletes in ((("a", "b"), ()), (("a", "c"), ("a", "b")), (("d",), ("a",))):
         store.commit([(key, f"{key}{len(states)}".encode()) for key in puts], list(deletes))
         states.append(dict(disk.read_rows("")))
     gone = disk.lose_power(lost)

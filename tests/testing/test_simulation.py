@@ -130,6 +130,45 @@ def test_each_fault_is_injected_and_everything_holds_all_the_same() -> None:
     assert min(injected.values()) > 20, injected
 
 
+class SlowSum(Component):
+    """Has a message in work while others go on; two deaths of the process are put down to it."""
+
+    numbers = Inbox(Number, retry=Retry(deaths=2))
+    seen = Table(int, int)
+
+    @numbers.handler
+    def add(self, number: Number) -> None:
+        self.sleep(1.5)
+        self.seen[number.value] = self.seen.get(number.value, 0) + 1
+
+
+def slowly() -> System:
+    system = System("slowly")
+    numbers, total = system.add(Numbers()), system.add(SlowSum(), name="sum")
+    system.connect(numbers.out, total.numbers)
+    return system
+
+
+PACED = {"numbers": [step for number in SCRIPT["numbers"] for step in (number, Wait(1.0))]}
+DEADLY = Faults(crashes=0.1, errors=0, restarts=0, delays=0, disk_errors=0, most=30)
+
+
+def test_crashes_spare_a_message_that_would_be_taken_for_their_cause() -> None:
+    for seed in range(60):
+        simulate(slowly(), seed, sources=PACED, at_end=all_came_once, faults=DEADLY)
+
+
+def test_without_sparing_a_message_may_be_taken_for_the_cause_of_crashes() -> None:
+    set_aside: list[Any] = []
+
+    def note(view: View) -> None:
+        set_aside.extend(view.whole.dead_letters("sum"))
+
+    for seed in range(60):
+        simulate(slowly(), seed, sources=PACED, at_end=note, faults=attrs.evolve(DEADLY, spare=False))
+    assert set_aside
+
+
 @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
 def test_a_loss_of_power_leaves_a_consistent_state_and_takes_nothing_that_is_full(synchronous: Any) -> None:
     kept: list[tuple[int, int]] = []  # the committed total, and how often the process had died
@@ -341,6 +380,15 @@ def test_an_invariant_may_say_no_by_what_it_returns_or_by_any_error() -> None:
         simulate(summing(), sources=SCRIPT, invariants=lambda view: view["sum"].total < 3)
     with pytest.raises(SimulationFailed, match=r"does not hold \(ZeroDivisionError\)"):
         simulate(summing(), sources=SCRIPT, invariants=lambda view: 1 / (view["sum"].total - 3))
+
+
+def test_what_has_to_hold_at_the_end_is_looked_at_then_only() -> None:
+    def nothing_came(view: View) -> None:
+        assert not view["sum"].seen
+
+    with pytest.raises(SimulationFailed, match="the invariant nothing_came does not hold") as failed:
+        simulate(summing(), sources=SCRIPT, at_end=nothing_came)
+    assert sum(line.startswith("sum handled") for line in failed.value.story) == 4
 
 
 def test_an_error_that_no_fault_explains_is_a_failure_unless_it_is_allowed() -> None:

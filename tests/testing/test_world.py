@@ -93,13 +93,13 @@ def test_others_may_go_between_the_look_and_the_wait() -> None:
         told.append("goes on")
 
     def wake() -> None:
-        told.append("wakes")
+        told.append("wakes who waits already" if parker.waiter else "wakes who is about to wait")
         parker.unpark()
 
     begin(world, wait)
     begin(world, wake)
     world.run()
-    assert told == ["looks", "wakes", "goes on"]
+    assert told == ["looks", "wakes who is about to wait", "goes on"]
 
 
 # Time -----------------------------------------------------------------------------------------------------------------
