@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
+from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
@@ -116,7 +117,6 @@ class Life:
         self.name = fence.component
         self.fence = fence
         self._threads = threads
-        self._get_ident = threads.get_ident
         self.parker = parker
         self.mailbox = Mailbox(tuple(plan.reads.values()), parker, plan.part_of(self.name), plan.calls)
         self._most = MOST_AT_ONCE  # messages to take at once: fewer while calls come in between
@@ -183,7 +183,7 @@ class Life:
     # ------------------------------------------------------------------ the life, as it is driven
     def begin(self) -> None:
         """Makes the instance, restores its state, and runs `on_start` as one unit of work."""
-        self.ident, self.native_id = self._get_ident(), self._threads.get_native_id()
+        self.ident, self.native_id = self._threads.get_ident(), self._threads.get_native_id()
         self._journal.begin_life(self.mailbox, self.fence)
         declaration = self._plan.node.declaration
         self.instance = copy_of(self._plan.node.blueprint, self, self._plan.configured)
@@ -777,8 +777,8 @@ class Life:
             timeout_s = getattr(self._timeouts, "seconds", timeout_s)
         clock = self._clock
         deadline_s = None if timeout_s is None else clock.monotonic() + timeout_s
-        if self._get_ident() != self.ident:
-            waiter = self._journal.threads.get(self._get_ident())  # another life's, where a future calls back
+        if get_ident() != self.ident and not self._is_own_thread():  # the first alone says no in production
+            waiter = self._journal.threads.get(self._threads.get_ident())  # another life's, where a future calls back
             with self._parker_of_this_thread() as parker:
                 call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, waiter, parker)
                 self._journal.calls.place(call)
@@ -1231,7 +1231,7 @@ class Life:
 
     # ------------------------------------------------------------------ threads
     def _is_own_thread(self) -> bool:
-        return self._get_ident() == self.ident
+        return get_ident() == self.ident
 
     def _own_thread_only(self, method: str) -> None:
         if not self._is_own_thread():

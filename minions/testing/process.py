@@ -291,6 +291,9 @@ class SimulatedLife(Life):
     def _run_called(self, call: Call) -> Any:
         return self._around(call.method, call, partial(super()._run_called, call))
 
+    def _is_own_thread(self) -> bool:
+        return self._threads.get_ident() == self.ident
+
     def _around(self, where: str, message: Any, run: Callable[[], Any]) -> Any:
         threads = _thread._count()
         try:

@@ -236,6 +236,7 @@ def test_a_dead_life_sends_nothing_although_its_threads_identifier_was_given_to_
     system: System, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OsThreads, "get_ident", staticmethod(lambda: 7))
+    monkeypatch.setattr("minions.life.life.get_ident", lambda: 7)
     lives, refused = Log(), Log()
 
     class Passing(Component):
