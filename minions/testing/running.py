@@ -346,6 +346,9 @@ class Running:
         stop_timeout_s = runtime._options.stop_timeout_s
         patience_s = self._timeout_s + (0.0 if isinstance(clock, FakeClock) else stop_timeout_s)
         late: list[str] = []
+        if self._expected["zombie"] != 0:  # those that a test has just let go
+            with suppress(TimeoutError):
+                clock.until(lambda: not clock.has_left_behind(), timeout_s=self._timeout_s)
         runtime.stop("stopped")
         try:
             self._until_over(patience_s)

@@ -106,6 +106,11 @@ class Sleepers:
                     break
             self._happened_locked()
 
+    def has_left_behind(self) -> bool:
+        """Whether a thread is alive that was abandoned."""
+        with self._changed:
+            return any(self._alive.values())
+
     def _happened_locked(self) -> None:
         self._version += 1
         self._changed.notify_all()

@@ -400,7 +400,7 @@ def test_a_problem_fails_the_test() -> None:
         run.until_over()
 
 
-def test_what_after_commit_raises_in_a_life_that_has_failed_counts() -> None:
+def test_what_after_commit_raises_counts() -> None:
     class Late(Component):
         def on_start(self) -> None:
             self.after_commit(self.fail)
@@ -412,6 +412,15 @@ def test_what_after_commit_raises_in_a_life_that_has_failed_counts() -> None:
     system.add(Late(), restart=Restart(failures=0))
     with running(system, expect_failures=1, expect_problems=None, until_up=False) as run:
         run.until_over()
+
+
+def test_what_after_commit_raises_in_a_life_that_has_failed_before_counts() -> None:
+    told = events.AfterCommitFailed("average", 1, "ValueError: late", "the traceback\n", "")
+    with (
+        pytest.raises(AssertionError, match=r"1 failure, expected 0\n  AfterCommitFailed\(.*\)\n    the traceback\n"),
+        running(greenhouse()[0]) as run,
+    ):
+        run._watch(told)
 
 
 def test_a_thread_that_is_left_fails_the_test(gate: Gate) -> None:
