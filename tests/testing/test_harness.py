@@ -599,6 +599,18 @@ def test_what_is_not_durable_is_lost_with_its_process() -> None:
         def handle(self, number: int) -> None:
             self.out.send(number)
 
+    class Locking(Component):
+        numbers = Inbox(int, durable=False)
+        locks = Outbox(Lock)
+
+        @numbers.handler
+        def handle(self, number: int) -> None:
+            self.locks.send(Lock())
+
+    with harness(Locking()) as locking:
+        locking.send(locking.component.numbers, 1)
+        assert len(locking.sent(locking.component.locks)) == 1
+        assert locking.commits == 0
     with harness(Passing()) as h:
         h.send(h.component.numbers, 1)
         h.crash_in("handle")

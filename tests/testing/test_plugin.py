@@ -127,10 +127,11 @@ def test_the_components_are_seen_in_the_report_of_a_test_that_fails(child: pytes
     )
     result = run(child)
     result.assert_outcomes(failed=3, passed=1)
+    result.stdout.fnmatch_lines(
+        ["-* minions: sums -*", "components:", "  sum: running, life 1, waits for a message"], consecutive=True
+    )
     result.stdout.re_match_lines_random(
         [
-            r"-* minions: sums -*",
-            r"  sum: running, life 1, waits for a message",
             r"  ComponentFinished\(component='numbers', epoch=1\)",
             r"-* minions: Sum -*",
             r"E +AssertionError: sums: 0 dead letters, expected 1",
