@@ -485,6 +485,23 @@ def test_a_zombie_may_be_expected(gate: Gate) -> None:
         gate.open()
 
 
+def test_a_zombie_that_was_let_go_has_time_to_end(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, held = stuck(gate)
+    clock = FakeClock()
+    has_left_behind = clock.has_left_behind
+
+    def let_go() -> bool:
+        gate.open()
+        return has_left_behind()
+
+    with running(system, clock=clock, watchdog=QUIET, expect_zombies=1) as run:
+        gate.wait_reached()
+        system.restart(held)
+        clock.advance(10.0, besides=["held"])
+        run.wait_for(events.ComponentAbandoned)
+        monkeypatch.setattr(clock, "has_left_behind", let_go)
+
+
 def test_a_zombie_is_not_waited_for_and_its_successor_is(gate: Gate) -> None:
     system, held = stuck(gate)
     clock = FakeClock()
