@@ -20,6 +20,7 @@ from minions.flow.os_threads import OS_THREADS
 from minions.flow.store import Store, read_rows
 from minions.life.runtime import Options, Runtime
 from minions.testing import FakeClock
+from minions.testing.clock import RealClock
 
 PATIENCE_S = 20.0
 """Only a test that fails waits so long."""
@@ -99,7 +100,7 @@ class Running:
         options: see `Options`.
         """
         self.system = system
-        self.clock = clock
+        self.clock = RealClock() if clock is None and watched else clock
         self.told = Log()
         self.components = [node.name for node in system._topology.nodes]
         if clock is not None:  # its ticks are no part of the time that such a test lets pass
@@ -109,9 +110,9 @@ class Running:
             system._topology,
             system._plan(),
             Options(**{"folder": system.folder, "forever": True, **options}),
-            clock or SystemClock(),
+            self.clock or SystemClock(),
             self.told.add,
-            threads=clock.threads if watched and isinstance(clock, FakeClock) else OS_THREADS,
+            threads=self.clock.threads if watched and isinstance(self.clock, (FakeClock, RealClock)) else OS_THREADS,
         )
         system._runtime = self.runtime  # so that states are read as of the last whole unit
         try:

@@ -223,7 +223,7 @@ def test_it_waits_for_room(system: System, start: Start) -> None:
         handled.append(number)
 
     system.connect(source.out, system.add(wrap.function(handle, Number, capacity=2), name="sink").inbox)
-    run = start(system, forever=False)
+    run = start(system, forever=False, watched=True)
     gate.wait_reached()
     wait_for_thread(run, "numbers", "room in sink.inbox")
     assert made.entries == [0, 1, 2]

@@ -404,7 +404,7 @@ def test_it_waits_while_an_inbox_is_full(system: System, start: Start) -> None:
         handled.append(line)
 
     system.connect(source.out, system.add(wrap.function(handle, str, capacity=2), name="sink").inbox)
-    run = start(system)
+    run = start(system, watched=True)
     gate.wait_reached()
     wait_for_thread(run, "child", "room in sink.inbox")
     stop_begins(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import attrs
@@ -14,6 +13,7 @@ from minions import (
     events,
     wrap,
 )
+from minions.testing.clock import RealClock
 from tests.life.conftest import PATIENCE_S, Log, Running
 
 AT_ONCE = Restart(backoff=Backoff(initial_s=0.0))
@@ -35,11 +35,9 @@ def kept(system: System, source: Any, kind: type[Any], **options: Any) -> Log:
 
 
 def wait_for_thread(run: Running, component: str, waits_for: str) -> None:
-    """Blocks until a component's thread waits at a door of the runtime, which nothing but looking tells."""
-    life = run.runtime._threads[component].life
-    give_up_s = time.monotonic() + PATIENCE_S
-    while life.waits_for != waits_for:
-        assert time.monotonic() < give_up_s, (life.waits_for, run.told.entries)
+    """Blocks until a component's thread waits at a door of the runtime. The run has to be a watched one."""
+    assert isinstance(run.clock, RealClock)
+    run.clock.until(lambda: run.runtime._threads[component].life.waits_for == waits_for, timeout_s=PATIENCE_S)
 
 
 def stop_begins(run: Running) -> None:

@@ -576,12 +576,19 @@ def test_what_is_asked_for_comes_about(folder: Path) -> None:
 
 def test_a_stop_is_answered_when_all_is_over(folder: Path) -> None:
     system = System("test", folder=folder)
-    feeding, count = system.add(Feeding()), system.add(Count())
+    up = threading.Event()
+
+    class Telling(Feeding):
+        def on_start(self) -> None:
+            up.set()
+
+    feeding, count = system.add(Telling()), system.add(Count())
     system.connect(feeding.out, count.numbers)
     ended: list[str] = []
     thread = threading.Thread(target=lambda: ended.append(system.run()))
     thread.start()
-    client = connected(folder)
+    assert up.wait(PATIENCE_S)
+    client = Client.connect(folder)
     answer = client.ask("stop")
     client.close()
     thread.join(PATIENCE_S)
@@ -600,15 +607,6 @@ def test_the_place_is_given_up_before_the_next_system_may_have_the_folder(folder
         assert not (folder / "control.address").exists()
         with contextlib.closing(Control("next", folder, Answering(), LOG)) as control:
             assert control.open(in_folder=True)
-
-
-def connected(folder: Path) -> Client:
-    """A client, as soon as the system lets it in."""
-    until_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until_s:
-        with contextlib.suppress(NotRunning):
-            return Client.connect(folder)
-    raise AssertionError("it lets nobody in")
 
 
 def test_events_are_told_as_they_come_and_those_that_were(folder: Path) -> None:
