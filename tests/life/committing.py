@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from minions import (
@@ -19,8 +18,9 @@ from minions import (
 from minions.fence import Fence
 from minions.flow.journal import Journal
 from minions.flow.parker import Parker
-from minions.life.runtime import Runtime
-from tests.life.conftest import PATIENCE_S, Number
+from minions.testing import FakeClock
+from minions.testing.clock import RealClock
+from tests.life.conftest import PATIENCE_S, Number, Running
 from tests.life.counting import StayingNumbers
 
 AT_ONCE = Backoff(initial_s=0.0)
@@ -36,24 +36,10 @@ def fed(system: System, component: Component, count: int = 1, *, ends: bool = Tr
     return component
 
 
-def wait_until_asleep(runtime: Runtime, component: str) -> None:
-    """Blocks until a component sleeps in its mailbox."""
-    journal, mailbox = runtime.journal, runtime._threads[component].life.mailbox
-    tell_supervisor, idle = journal.on_idle, threading.Semaphore(0)
-
-    def tell_both() -> None:
-        idle.release()
-        tell_supervisor()
-
-    def is_asleep() -> bool:
-        with journal.turnstile, journal.lock:
-            return mailbox.asleep
-
-    journal.on_idle = tell_both
-    journal.watch_idle(True)
-    while not is_asleep():
-        assert idle.acquire(timeout=PATIENCE_S), "it does not sleep"
-    journal.on_idle = tell_supervisor
+def wait_until_asleep(run: Running, *besides: str) -> None:
+    """Blocks until every component sleeps but these, while the writer may be held at its commit. The run is a watched one."""
+    assert isinstance(run.clock, (FakeClock, RealClock))
+    run.clock.settle(besides=["minions-writer", *besides])
 
 
 def wait_for_epoch(journal: Journal, epoch: int) -> None:

@@ -129,13 +129,11 @@ def test_a_component_that_sleeps_is_woken_by_the_commit_and_by_nothing_else(
         system.add(Sleeping(), name="asleep")
     else:
         fed(system, Receiving() if where == "receive" else Handling(), name="asleep")
-    run = start(system, clock=clock).up()
+    run = start(system, clock=clock, watched=True).up()
     commits.wait_reached()
-    if where == "sleep":
-        clock.wait_for_waiters()
-    else:
+    if where != "sleep":
         handed.wait_for_count(1)
-        wait_until_asleep(run.runtime, "asleep")
+    wait_until_asleep(run)
     assert told.entries == []
     commits.open()
     assert told.wait_for_count(1) == ["test/asleep"]
@@ -445,10 +443,10 @@ def test_what_waits_when_nothing_can_be_written_any_more_is_dropped_with_a_word(
             told.add("on_stop")
 
     fed(system, Telling(), 2)
-    run = start(system)
+    run = start(system, watched=True)
     commits.wait_reached()
     handled.wait_for_count(2)
-    wait_until_asleep(run.runtime, "telling")  # both units are whole
+    wait_until_asleep(run)  # both units are whole
     commits.error = CommitFailed("the disk is gone", permanent=True)
     commits.open()
     stopped = run.ended()
@@ -609,12 +607,11 @@ def test_a_message_goes_to_another_replica_while_one_is_busy_with_a_function(
 
     sending, replica = system.add(Sending()), system.add(Replica(), replicas=2)
     system.connect(sending.out, replica.numbers)
-    run = start(system).up()
-    for name in [name for name in run.runtime._threads if name.startswith("replica")]:
-        wait_until_asleep(run.runtime, name)
+    run = start(system, watched=True).up()
+    wait_until_asleep(run, "sending")
     first.open()  # the message wakes the one that is asked first
     [(_, busy)] = handled.wait_for_count(1)
-    wait_until_asleep(run.runtime, busy)
+    wait_until_asleep(run, "sending")
     commits.open()
     gate.wait_reached()  # one replica is busy with a function
     second.open()  # and the next message comes

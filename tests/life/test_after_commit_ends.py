@@ -99,9 +99,9 @@ def test_the_system_is_not_taken_for_finished_while_a_function_waits_or_is_calle
 
     slow, kept = fed(system, Slow()), system.add(Kept())
     system.connect(slow.out, kept.numbers)
-    run = start(system, forever=False)
+    run = start(system, forever=False, watched=True)
     handled.wait_for_count(1)
-    wait_until_asleep(run.runtime, "slow")
+    wait_until_asleep(run)
     assert not run.runtime.wait_until_quiet(0.0), "a function waits"
     commits.open()
     gate.wait_reached()
