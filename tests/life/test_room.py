@@ -10,7 +10,7 @@ import pytest
 from minions import Backoff, Component, Inbox, InboxFull, Outbox, Retry, State, System, UnitTooLarge, events
 from minions.flow import unit as unit_module
 from minions.testing import FakeClock
-from tests.life.conftest import Gate, Log, Number, Start
+from tests.life.conftest import Gate, Log, Number, Start, in_virtual_time
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -176,9 +176,7 @@ def test_an_inbox_that_drops_the_oldest_keeps_the_newest_also_where_several_came
 # Replicas, retries, units that are too large --------------------------------------------------------------------------
 
 
-def test_a_message_that_failed_waits_out_its_backoff_although_other_replicas_have_nothing_to_do(
-    system: System, start: Start
-) -> None:
+def test_a_message_that_failed_waits_out_its_backoff_although_other_replicas_have_nothing_to_do(system: System) -> None:
     clock, tries, others = FakeClock(), Log(), Log()
     began_s = clock.monotonic()
 
@@ -201,16 +199,12 @@ def test_a_message_that_failed_waits_out_its_backoff_although_other_replicas_hav
 
     source, failing = system.add(Source()), system.add(Failing(), replicas=3)
     system.connect(source.out, failing.numbers)
-    run = start(system, clock=clock, forever=False)
-
-    others.wait_for_count(5)
-    for failures, backoff_s in ((1, 2.0), (2, 4.0)):
-        run.wait_for(events.ComponentFailed, failures)
-        run.reach()
-        clock.advance(seconds=backoff_s)
-    assert run.ended().problems == ()
+    with in_virtual_time(system, clock, forever=False, expect_failures=3, expect_dead_letters=1) as run:
+        clock.settle()
+        assert (tries.entries, sorted(others.entries)) == ([0.0], [1, 2, 3, 4, 5])
+        clock.advance(6.0)
+        assert run.until_over().problems == ()
     assert tries.entries == [0.0, 2.0, 6.0]
-    assert len(run.all(events.MessageSetAside)) == 1
 
 
 @attrs.frozen

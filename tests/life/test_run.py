@@ -26,7 +26,7 @@ from minions import (
     events,
 )
 from minions.testing import FakeClock
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, dead_letters
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start, dead_letters, in_virtual_time
 from tests.life.counting import Kept
 
 AT_ONCE = Backoff(initial_s=0.0)
@@ -333,7 +333,7 @@ def test_what_follows_a_receive_is_one_unit_with_it_until_the_next(system: Syste
     assert holding.taken == [0, 1, 2, 3, 4]
 
 
-def test_receive_gives_up_after_its_timeout_and_loses_nothing(system: System, start: Start) -> None:
+def test_receive_gives_up_after_its_timeout_and_loses_nothing(system: System) -> None:
     clock, gate, empty = FakeClock(), Gate(), Log()
 
     class Late(Component):
@@ -356,16 +356,12 @@ def test_receive_gives_up_after_its_timeout_and_loses_nothing(system: System, st
 
     late, patient = system.add(Late()), system.add(Patient())
     system.connect(late.out, patient.numbers)
-    run = start(system, clock=clock)
-
-    gate.wait_reached()
-    for count in (1, 2):
-        clock.wait_for_waiters()
-        clock.advance(seconds=60.0)
-        assert empty.wait_for_count(count)[-1] == "patient: no message came to patient.numbers within the timeout"
-    gate.open()
-    run.wait_for(events.ComponentFinished)
-    run.stop()
+    with in_virtual_time(system, clock) as run:
+        for _ in range(2):
+            clock.advance(60.0, besides=["late"])
+        assert empty.entries == ["patient: no message came to patient.numbers within the timeout"] * 2
+        gate.open()
+        run.wait_for(events.ComponentFinished)
     assert patient.taken == [7]
 
 
@@ -449,7 +445,7 @@ def test_a_run_that_returns_leaves_what_it_did_not_receive_for_the_next_start(
 # Time and threads -----------------------------------------------------------------------------------------------------
 
 
-def test_sleep_ends_when_its_time_is_over_and_early_when_the_component_is_stopped(system: System, start: Start) -> None:
+def test_sleep_ends_when_its_time_is_over_and_early_when_the_component_is_stopped(system: System) -> None:
     clock, woken = FakeClock(), Log()
 
     class Sleeper(Component):
@@ -459,15 +455,17 @@ def test_sleep_ends_when_its_time_is_over_and_early_when_the_component_is_stoppe
                 woken.add(self.running)
 
     system.add(Sleeper())
-    run = start(system, clock=clock)
-    assert clock.wait_for_waiters() == (30.0,)
-    clock.advance(seconds=29.0)
-    assert clock.waits() == (1.0,)
-    clock.advance(seconds=1.0)
-    assert woken.wait_for_count(1) == [True]
-    clock.wait_for_waiters()
-    run.stop()
+    with in_virtual_time(system, clock):
+        clock.settle()
+        assert clock.waits() == (30.0,)
+        clock.advance(seconds=29.0)
+        assert clock.waits() == (1.0,)
+        assert woken.entries == []
+        clock.advance(seconds=1.0)
+        assert woken.entries == [True]
+        assert clock.waits() == (30.0,)
     assert woken.entries == [True, False]
+    assert clock.monotonic() == 1_030.0
 
 
 def test_other_threads_may_send_sleep_and_commit(system: System, start: Start) -> None:
