@@ -370,7 +370,7 @@ def run() -> Iterator[Run]:
 def name_at(folder: Path) -> str:
     """Which system answers for a state folder."""
     with Client.connect(folder) as client:
-        return str(client.ask("version", PATIENCE_S)["system"])
+        return str(client.ask("status", PATIENCE_S)["system"])
 
 
 def test_the_folder_of_a_system_that_was_killed_can_be_copied_and_the_copy_is_a_system_of_its_own(
