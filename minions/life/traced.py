@@ -6,6 +6,7 @@ Elsewhere none of this is in the way of a message. Here every message takes the 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -189,11 +190,11 @@ class TracedLife(Life):
 
     # ------------------------------------------------------------------ where units begin
     def begin(self) -> None:
-        self._journal.lives[self._get_ident()] = self
+        self._journal.lives[threading.get_ident()] = self
         super().begin()
 
     def forget(self) -> None:
-        self._journal.lives.pop(self._get_ident(), None)
+        self._journal.lives.pop(threading.get_ident(), None)
         self.unit_work = None
         super().forget()
 
