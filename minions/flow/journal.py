@@ -174,11 +174,10 @@ class Journal:
         False when that message has to be submitted as any other, because it would have to wait or the fence is not open.
         """
         with self.turnstile, self.lock:
-            if fence.yields or not channel.lend_locked(lane):
-                return False
-            if lane.granted > lane.mark_due:
+            lent = not fence.yields and channel.lend_locked(lane)
+            if lane.granted > lane.mark_due and lent:
                 lane.mark_locked(lane.used - 1, self._clock.monotonic())
-            return True
+            return lent
 
     def ring(self, channel: Channel, lane: Lane) -> None:
         """Wakes a reader for what has come along a lane."""

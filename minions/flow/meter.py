@@ -4,8 +4,8 @@ A meter is written by the thread of its life, and reads no clock: it is told mom
 the life, under the journal's lock, which is on that same thread.
 
 **How handling is sampled.** To read the clock for each message would cost a fast handler a tenth of its speed. So messages that
-are handled one after the other are timed in groups, which are chosen so that a group takes about a quarter of a millisecond: a
-message that takes longer is a group of its own, and of faster ones up to 1,024 are one. All of a group are put down with
+are handled one after the other are timed in groups, which are chosen so that a group takes about half a millisecond: a
+message that takes longer is a group of its own, and of faster ones up to 2,048 are one. All of a group are put down with
 their mean. Where a group took far longer than those before let expect, the next message is timed alone: if that one is as fast as
 ever, one of the group was slow, and gets what is beyond the usual.
 
@@ -25,10 +25,10 @@ __all__ = ["Mark", "Marker", "Meter"]
 Mark = tuple[int, float, int]
 """The number of a message, when it came (monotonic seconds), and for how many messages it stands."""
 
-_GROUP_S = 0.00025
-_MOST_IN_GROUP = 1_024
+_GROUP_S = 0.0005
+_MOST_IN_GROUP = 2_048
 _APART_S = 0.001
-_MOST_APART = 1_024
+_MOST_APART = 4_096
 _MANY = 64  # marks that are out before they are set further apart
 _MOST_MARKS = 2 * _MANY
 
