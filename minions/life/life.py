@@ -65,6 +65,9 @@ from minions.threads import Threads
 
 __all__ = ["Life"]
 
+Way = Callable[[Channel, list[Entry]], int]
+"""Handles messages of one inbox until something comes in between; says how many."""
+
 _SETTLE_AT_LEAST_EVERY_S = 0.001
 _RATE = "its rate limit"
 _NO_TICKS: Mapping[str, bytes] = MappingProxyType({})
@@ -143,7 +146,8 @@ class Life:
         self._on_set_aside = on_set_aside
         self.ident = 0
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
-        self._ways: dict[Channel, Callable[[Channel, list[Entry]], int]] = {}
+        self._ways: dict[Channel, tuple[Way, Meter]] = {}
+        self._monotonic = clock.monotonic
         declared = plan.node.declaration
         self._ticks: dict[str, Callable[[], None]] = {}  # the methods with a schedule, by name
         self._timetable = Timetable(self.name, declared.schedules, clock, plan.run_id) if declared.schedules else None
@@ -194,7 +198,7 @@ class Life:
             mine[name] = Receiver(self, channel)
             if name in declaration.handlers:
                 self._handlers[channel] = self._method(declaration.handlers[name])
-                self._ways[channel] = self._way_of(channel)
+                self._ways[channel] = self._way_of(channel), self.mailbox.meters[channel]
         self._states.restore(mine)
         mine.update(self._tables)
         for name, (queue, component) in self._plan.uses.items():
@@ -210,7 +214,7 @@ class Life:
         self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
 
-    def _way_of(self, channel: Channel) -> Callable[[Channel, list[Entry]], int]:
+    def _way_of(self, channel: Channel) -> Way:
         """How messages of an inbox are handled."""
         if self._goes_by_time:
             return self._handle_in_time
@@ -443,25 +447,25 @@ class Life:
 
         Stops between two of them when it is to end or is paused, and after one when somebody calls.
         """
-        channel = entries[0][0]
-        meter, total = self.mailbox.meters[channel], len(entries)
+        channel, total = entries[0][0], len(entries)
+        way, meter = self._ways[channel]
         if total <= meter.group:
-            self._handle_timed(channel, meter, entries)
+            self._handle_timed(way, meter, entries)
         else:
             done = 0
             while done < total and not (done and self._waiting_calls):
                 group = entries[done : done + meter.group]
-                if self._handle_timed(channel, meter, group) < len(group):
+                if self._handle_timed(way, meter, group) < len(group):
                     break
                 done += len(group)
         self.flush()
 
-    def _handle_timed(self, channel: Channel, meter: Meter, entries: list[Entry]) -> int:
+    def _handle_timed(self, way: Way, meter: Meter, entries: list[Entry]) -> int:
         """Handles messages of one inbox until something comes in between, and times them together; says how many."""
-        monotonic = self._clock.monotonic
+        monotonic = self._monotonic
         began_s = monotonic()
         try:
-            count = self._ways[channel](channel, entries)
+            count = way(entries[0][0], entries)
         except BaseException:
             failed = self.current
             if failed is not None and any(entry is failed for entry in entries):  # it has taken its time all the same
