@@ -179,8 +179,6 @@ class ComponentView:
         if stored is None:
             return self._plan.node.declaration.states[name].first_value()
         codec = self._plan.state_codecs[name]
-        if not codec.immutable:
-            return codec.decode(stored)
         key = (codec, stored)
         if key not in self._cache:
             self._cache[key] = codec.decode(stored)
