@@ -6,6 +6,7 @@ each message, as a source of its own would keep its offset.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import attrs
 from minions.errors import UsageError
 from minions.fence import Mode
 from minions.model.component import Component
+from minions.model.ports import Outbox, classes_of, type_name
 from minions.model.topology import Topology
 from minions.testing.process import Process, SimulatedLife
 
@@ -22,11 +24,16 @@ __all__ = ["Script", "Send", "Wait", "scripts_of"]
 _ROWS = "script/"
 
 
+def _not_negative(wait: Wait, field: attrs.Attribute[float], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise UsageError(f"Wait({value!r}): this is a number of seconds, 0 or more")
+
+
 @attrs.frozen
 class Wait:
     """In a script: nothing for so many seconds, of the simulation's time."""
 
-    seconds: float
+    seconds: float = attrs.field(validator=_not_negative)
 
 
 @attrs.frozen
@@ -78,6 +85,8 @@ def scripts_of(sources: Mapping[Any, Iterable[Any]], topology: Topology) -> dict
     Raises:
         UsageError: there is no such component, or it is no source, or that is no script.
     """
+    if not isinstance(sources, Mapping):
+        raise UsageError(f"sources={sources!r}: give a dictionary: by component, or its name, the list of its messages")
     own = {node.name: node for node in topology.nodes if node.declaration.has_run}
     scripts = {}
     for who, steps in sources.items():
@@ -87,7 +96,7 @@ def scripts_of(sources: Mapping[Any, Iterable[Any]], topology: Topology) -> dict
                 f"sources={{{who!r}: ...}}: there is no component of that name with a run() that a script could take the place "
                 f"of; those with one are {', '.join(own) or 'none at all'}"
             )
-        outboxes = list(node.declaration.outboxes)
+        outboxes = node.declaration.outboxes
         scripts[node.name] = Script(node.name, [_step(node.name, step, outboxes) for step in _listed(node.name, steps)])
     return scripts
 
@@ -98,17 +107,25 @@ def _listed(name: str, steps: Any) -> Iterable[Any]:
     return steps
 
 
-def _step(name: str, step: Any, outboxes: list[str]) -> Send | Wait:
+def _step(name: str, step: Any, outboxes: Mapping[str, Outbox[Any]]) -> Send | Wait:
     if isinstance(step, Wait):
         return step
-    if isinstance(step, Send):
-        if step.outbox not in outboxes:
-            raise UsageError(f"{name} has no outbox {step.outbox!r}, which its script names: {', '.join(outboxes)}")
-        return step
+    send = step if isinstance(step, Send) else _by_the_only_one(name, step, list(outboxes))
+    outbox = outboxes.get(send.outbox)
+    if outbox is None:
+        raise UsageError(f"{name} has no outbox {send.outbox!r}, which its script names: {', '.join(outboxes)}")
+    if not isinstance(send.message, tuple(classes_of(outbox.type))):
+        raise UsageError(
+            f"the script of {name} sends {send.message!r}, and {send.outbox} carries {type_name(outbox.type)}"
+        )
+    return send
+
+
+def _by_the_only_one(name: str, message: Any, outboxes: list[str]) -> Send:
     if len(outboxes) != 1:
         raise UsageError(
-            f"{name} has {len(outboxes)} outboxes: its script has to say which one, such as Send({outboxes[0]!r}, {step!r})"
+            f"{name} has {len(outboxes)} outboxes: its script has to say which one, such as Send({outboxes[0]!r}, {message!r})"
             if outboxes
-            else f"{name} has no outbox, so that no script can send {step!r}"
+            else f"{name} has no outbox, so that no script can send {message!r}"
         )
-    return Send(outboxes[0], step)
+    return Send(outboxes[0], message)

@@ -104,6 +104,10 @@ def scenario_of(
     if not isinstance(faults, Faults):
         raise UsageError(f"faults={faults!r}: give Faults(...), such as Faults(crashes=0.1), or Faults.none()")
 
+    classes: Sequence[object] = allow
+    for error in classes:
+        if not (isinstance(error, type) and issubclass(error, BaseException)):
+            raise UsageError(f"allow: {error!r} is no class of errors; give a list, such as [NotCovered]")
     most_steps = steps
     known: Known = {}
 
@@ -140,6 +144,8 @@ def refuse_bad_seed(seed: object) -> None:
 
 
 def _functions(where: str, given: Invariants) -> tuple[Invariant, ...]:
+    if not callable(given) and not isinstance(given, (list, tuple)):
+        raise UsageError(f"{where}={given!r}: give a function of a view, or a list of them")
     functions = (given,) if callable(given) else tuple(given)
     for function in functions:
         if not callable(function):

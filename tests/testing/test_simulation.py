@@ -561,11 +561,21 @@ def test_a_seed_is_a_number(seed: Any) -> None:
         ({"steps": 0}, "steps=0: this is a number of turns"),
         ({"faults": 0.1}, r"faults=0.1: give Faults\(...\)"),
         ({"choices": "x"}, "'x' is no choice"),
+        ({"sources": [Number(1)]}, r"sources=\[Number\(value=1\)\]: give a dictionary"),
+        ({"sources": {"numbers": ["one"]}}, "the script of numbers sends 'one', and out carries Number"),
+        ({"invariants": None}, "invariants=None: give a function of a view"),
+        ({"allow": [1]}, "allow: 1 is no class of errors"),
         ({"invariants": lambda view: view["nobody"]}, "no component 'nobody'.*numbers, sum"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_by_name(options: dict[str, Any], match: str) -> None:
     refused(match, **options)
+
+
+@pytest.mark.parametrize("seconds", [-1, "1", float("inf"), None, True])
+def test_a_wait_is_a_number_of_seconds(seconds: Any) -> None:
+    with pytest.raises(UsageError, match=rf"Wait\({seconds!r}\): this is a number of seconds"):
+        Wait(seconds)
 
 
 @pytest.mark.parametrize("made", [None, 1, "system"])
