@@ -118,7 +118,16 @@ def test_startup_shows_every_figure() -> None:
 
     assert done.returncode == 0, done.stderr
     cases = {figure["case"] for figure in json.loads(done.stdout)["figures"]}
-    assert cases == {"python", "import-peers", "import-minions", "idle-1", "idle-100", "idle-1000", "resume"}
+    assert cases == {
+        "python",
+        "import-peers",
+        "import-minions",
+        "idle-1",
+        "idle-100",
+        "idle-1000",
+        "restart-1000",
+        "resume",
+    }
 
 
 def test_watchdog_shows_what_a_tick_costs_for_each_number_of_components() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -179,7 +180,7 @@ def test_a_system_and_lists_at_the_top_of_a_module_are_found_by_their_names(tmp_
     )
     done = subprocess.run(
         [sys.executable, str(script)],
-        env={"PYTHONPATH": ":".join(sys.path)},
+        env={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
         capture_output=True,
         text=True,
         check=True,

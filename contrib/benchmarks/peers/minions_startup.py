@@ -18,7 +18,7 @@ from minions import Backoff, Component, Inbox, Outbox, Restart, State, System
 
 _CRASHES = 21
 _SETTLED_S = 2.0  # by then everything is told of the start, and the watchdog has looked once
-_IDLE_S = 5.0
+_IDLE_S = 3.0
 
 # One system a process, so module-wide is enough: what components tell the benchmark, each from its own thread.
 _filled = threading.Event()
