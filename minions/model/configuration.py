@@ -99,6 +99,7 @@ class PluginSettings:
         disabled: the names of installed plugins that are not used.
         installed: whether installed plugins are used at all.
         hook_timeout_s: how long a hook may take, in seconds; None: as the program says, or 10.
+        hook_cpu_ratio: how much of one core all hooks together may use for long; None: as the program says, or 0.01.
 
     Raises:
         ConfigurationError: naming the value that is wrong.
@@ -108,12 +109,16 @@ class PluginSettings:
     disabled: tuple[str, ...] = ()
     installed: bool = True
     hook_timeout_s: float | None = None
+    hook_cpu_ratio: float | None = None
 
     def __attrs_post_init__(self) -> None:
+        problems = []
         if self.hook_timeout_s is not None and not 0 < self.hook_timeout_s < float("inf"):
-            raise ConfigurationError(
-                "PluginSettings", [f"hook_timeout_s = {self.hook_timeout_s!r}: must be above 0 (seconds)"]
-            )
+            problems.append(f"hook_timeout_s = {self.hook_timeout_s!r}: must be above 0 (seconds)")
+        if self.hook_cpu_ratio is not None and not 0 < self.hook_cpu_ratio <= 1:
+            problems.append(f"hook_cpu_ratio = {self.hook_cpu_ratio!r}: must be above 0 and at most 1 (of a core)")
+        if problems:
+            raise ConfigurationError("PluginSettings", problems)
 
 
 @attrs.frozen(kw_only=True)

@@ -33,9 +33,6 @@ __all__ = ["Hooks", "Listeners"]
 _MOST_WAITING = 10_000
 _MOST_UNITS = 5_000
 """With so many waiting no further unit is: the rest is for events that matter more."""
-_SHARE = 0.01
-"""Of one core, that all hooks together may use for long. What they cost the components is a few times as much where they write to
-files or sockets, because each such call gives up the interpreter, and takes it away from a component at its return."""
 _BURST_S = 0.1
 _LONGEST_PAUSE_S = 0.5
 _ONCE = (IMPORT, ATTACHED)  # what they use is no part of that
@@ -91,13 +88,14 @@ class Hooks:
     system: RunningSystem | None = None
     units: Units | None = None
 
-    def __init__(self, listeners: Listeners, clock: Clock, *, timeout_s: float, name: str) -> None:
+    def __init__(self, listeners: Listeners, clock: Clock, *, timeout_s: float, cpu_ratio: float, name: str) -> None:
         """Starts nothing: the thread begins with the first event that somebody may listen to.
 
         Args:
             listeners: what is to be called.
             clock: by which hooks are timed.
             timeout_s: how long a hook may take.
+            cpu_ratio: how much of one core all hooks together may use for long.
             name: of the thread.
         """
         self._listeners = listeners
@@ -114,7 +112,7 @@ class Hooks:
         self._loaded = False  # all of that is imported, or refused
         self._closing = False
         self._ends = threading.Event()  # set with `_closing`
-        self._pace = Pace(share=_SHARE, burst_s=_BURST_S, longest_pause_s=_LONGEST_PAUSE_S)
+        self._pace = Pace(share=cpu_ratio, burst_s=_BURST_S, longest_pause_s=_LONGEST_PAUSE_S)
         self._drops = Drops("plugins")
         self._unit_drops = Drops("units")
 

@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 
     from minions.observe.registry import Registry
 
-__all__ = ["ENTRY_POINT_GROUP", "HOOK_TIMEOUT_S", "Plugins"]
+__all__ = ["ENTRY_POINT_GROUP", "HOOK_CPU_RATIO", "HOOK_TIMEOUT_S", "Plugins"]
 
 ENTRY_POINT_GROUP = "minions"
 HOOK_TIMEOUT_S = 10.0
+HOOK_CPU_RATIO = 0.01
+"""What hooks cost the components is a few times as much where they write to files or sockets, because each such call gives up the
+interpreter, and takes it away from a component at its return."""
 _IMPORT_TIMEOUT_S = 60.0
 
 
@@ -57,6 +60,8 @@ class Plugins:
         self._use_installed = True
         self._timeout_s = HOOK_TIMEOUT_S
         self._configured_timeout_s: float | None = None
+        self._cpu_ratio = HOOK_CPU_RATIO
+        self._configured_cpu_ratio: float | None = None
 
     # ------------------------------------------------------------------ for users
     @property
@@ -75,6 +80,27 @@ class Plugins:
             raise ConfigurationError("Plugins", [f"hook_timeout_s = {seconds!r}: must be above 0 (seconds)"])
         with self._lock:
             self._timeout_s = seconds
+
+    @property
+    def hook_cpu_ratio(self) -> float:
+        """How much of one core all hooks together may use for long, up to 1: 0.01, unless set otherwise, from the next start on.
+
+        Beyond that the next hook waits; what is too much to wait is dropped and counted. A higher one costs the components.
+
+        Raises:
+            ConfigurationError: when it is set to what is not above 0 and at most 1.
+        """
+        with self._lock:
+            return self._cpu_ratio if self._configured_cpu_ratio is None else self._configured_cpu_ratio
+
+    @hook_cpu_ratio.setter
+    def hook_cpu_ratio(self, ratio: float) -> None:
+        if list(checks.number("hook_cpu_ratio", ratio, "", most=1.0, above=True)):
+            raise ConfigurationError(
+                "Plugins", [f"hook_cpu_ratio = {ratio!r}: must be above 0 and at most 1 (of a core)"]
+            )
+        with self._lock:
+            self._cpu_ratio = ratio
 
     def register(self, plugin: object, name: str | None = None) -> str:
         """Adds a plugin, and returns its name. Its hooks are called for what happens from now on.
@@ -140,6 +166,7 @@ class Plugins:
         disabled: Iterable[str] = (),
         installed: bool = True,
         hook_timeout_s: float | None = None,
+        hook_cpu_ratio: float | None = None,
         settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> Sequence[str]:
         """Does what ``minions.toml`` says; returns what is wrong with it, one sentence each. Imports what it names.
@@ -149,6 +176,7 @@ class Plugins:
             disabled: names of installed plugins that are not used.
             installed: whether any installed plugin is used.
             hook_timeout_s: how long a hook may take, in the place of what the program says; None: as that says.
+            hook_cpu_ratio: likewise how much of a core hooks may use.
             settings: the tables ``[plugins.<name>]``. A plugin that is named there and installed is loaded at once, so that what
                 is wrong with its settings is said before anything starts.
         """
@@ -156,6 +184,7 @@ class Plugins:
             self._disabled = frozenset(disabled)
             self._use_installed = installed
             self._configured_timeout_s = hook_timeout_s
+            self._configured_cpu_ratio = hook_cpu_ratio
             configured = [plugin.name for plugin in self._plugins if plugin.source == "configured"]
             for plugin in [*self._plugins]:
                 unwanted = plugin.name in self._disabled or not installed
@@ -223,7 +252,7 @@ class Plugins:
                     self._remove_locked(plugin)  # it gets another chance
                 plugin.begin()
             told = [plugin for plugin in self._plugins if "unit_ended" in plugin.hooks]
-        hooks = Hooks(self, clock, timeout_s=self.hook_timeout_s, name=name)
+        hooks = Hooks(self, clock, timeout_s=self.hook_timeout_s, cpu_ratio=self.hook_cpu_ratio, name=name)
         if told:
             hooks.units = Units(max(map(_unit_ratio, told)))
             hooks.units.tell = hooks.post_unit

@@ -768,6 +768,15 @@ class Computing:
             self.has_had_its_way.set()
 
 
+def test_hooks_may_be_given_a_whole_core(watched: Watched) -> None:
+    computing = Computing()
+    watched.plugins.register(computing)
+    watched.plugins.hook_cpu_ratio = 1.0
+    watched.start().post(*[PAUSED] * 300)
+    assert computing.has_had_its_way.wait(PATIENCE_S), "a fifth of a second, and ten with the share that is the default"
+    watched.observer.close(PATIENCE_S)
+
+
 def test_hooks_that_compute_get_their_share_of_a_core_and_no_more(watched: Watched) -> None:
     computing = Computing()
     watched.plugins.register(computing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import subprocess
 import sys
@@ -476,6 +477,16 @@ def test_what_is_wrong_with_the_settings_of_plugins_is_told_at_once_and_again(pr
     with pytest.raises(ConfigurationError) as refused:
         system.check()
     assert refused.value.problems == ("[plugins.set] port must be above 0",)
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", '"x"'])
+def test_a_share_of_hooks_that_cannot_be_is_refused(project: Path, value: str) -> None:
+    (project / "minions.toml").write_text(f"[plugins]\nhook_cpu_ratio = {value}\n")
+    with pytest.raises(ConfigurationError, match=r"hook_cpu_ratio.*(must be above 0 and at most 1|expected a number)"):
+        make(project)[0].check()
+    system = System("test")
+    with pytest.raises(ConfigurationError, match=r"hook_cpu_ratio = .*: must be above 0 and at most 1"):
+        system.plugins.hook_cpu_ratio = ast.literal_eval(value)
 
 
 @pytest.mark.parametrize(("value", "said"), [("0", "must be above 0"), ('"x"', "expected a number")])
