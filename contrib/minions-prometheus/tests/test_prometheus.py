@@ -201,7 +201,7 @@ def test_the_names_follow_the_conventions(tmp_path: Path) -> None:
 def test_what_cannot_be_had_is_left_out(tmp_path: Path) -> None:
     with served(tmp_path) as (system, _):
         said = system.statistics()
-    unseen: Statistics = attrs.evolve(said, process=attrs.evolve(said.process, rss_bytes=None, cores=None))
+    unseen: Statistics = attrs.evolve(said, process=attrs.evolve(said.process, rss_bytes=None, cores=None, cpu_s=1.0))
     registry = CollectorRegistry()
     registry.register(StatisticsCollector("counted", lambda: unseen))
     found = samples(generate_latest(registry).decode())
