@@ -30,6 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from minions import Component, ConfigurationError, Histogram, Inbox, Outbox, Retry, Statistics, System, events
 from minions.hookspecs import hookimpl
+from minions.life.watchdog import WatchdogThread
 
 PACKAGE = Path(__file__).parent.parent
 PATIENCE_S = 20.0
@@ -102,14 +103,23 @@ class Ready:
 
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[System, Prometheus]]:
-    """A running system that has handled everything."""
+    """A running system that has handled everything, and whose watchdog has looked at the process."""
     system, plugin, ready = made(folder), Prometheus(Settings(port=0)), Ready()
     system.plugins.register(plugin, "prometheus")
     system.plugins.register(ready)
-    with system.started():
-        assert ready.started.wait(PATIENCE_S)
-        assert system.wait(PATIENCE_S)
-        yield system, plugin
+    looked, tick = threading.Event(), WatchdogThread._tick
+
+    def tick_and_tell(watchdog: WatchdogThread, now_s: float) -> None:
+        tick(watchdog, now_s)
+        looked.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WatchdogThread, "_tick", tick_and_tell)
+        with system.started():
+            assert ready.started.wait(PATIENCE_S)
+            assert system.wait(PATIENCE_S)
+            assert looked.wait(PATIENCE_S)
+            yield system, plugin
 
 
 def threads_of_ours() -> list[str]:
@@ -201,7 +211,7 @@ def test_the_names_follow_the_conventions(tmp_path: Path) -> None:
 def test_what_cannot_be_had_is_left_out(tmp_path: Path) -> None:
     with served(tmp_path) as (system, _):
         said = system.statistics()
-    unseen: Statistics = attrs.evolve(said, process=attrs.evolve(said.process, rss_bytes=None, cores=None, cpu_s=1.0))
+    unseen: Statistics = attrs.evolve(said, process=attrs.evolve(said.process, rss_bytes=None, cores=None))
     registry = CollectorRegistry()
     registry.register(StatisticsCollector("counted", lambda: unseen))
     found = samples(generate_latest(registry).decode())
