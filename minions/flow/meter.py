@@ -101,7 +101,9 @@ class Meter:
 
     def _expect(self, usual_s: float) -> None:
         self._usual_s = usual_s
-        self.group = max(1, min(_MOST_IN_GROUP, int(_GROUP_S / usual_s))) if usual_s > 0 else _MOST_IN_GROUP
+        # Not divided before that is known: a time that goes towards 0 would be too small for it.
+        is_fast = usual_s * _MOST_IN_GROUP <= _GROUP_S
+        self.group = _MOST_IN_GROUP if is_fast else max(1, int(_GROUP_S / usual_s))
 
     def _decide(self, next_s: float) -> None:
         """Puts down a group that took far too long: as one slow message, or, if the next is as slow, as slow ones all.
