@@ -116,20 +116,16 @@ class Recorder:
             if self._closed:
                 self._missed += 1
                 return
-            thread = None
             if self._thread is None:
-                thread = self._thread = threading.Thread(
-                    target=self._drive, name=f"{self._system}/crashes", daemon=True
-                )
-        self._queue.put(capture)
-        if thread is None:
-            return
-        try:
-            thread.start()
-        except RuntimeError as error:  # the machine gives no further thread
-            with self._lock:
-                self._thread = None
-            self.missed(describe(error))
+                thread = threading.Thread(target=self._drive, name=f"{self._system}/crashes", daemon=True)
+                try:
+                    thread.start()  # under the lock: `close` is to find it begun, and its end behind all that was handed over
+                except RuntimeError as error:  # the machine gives no further thread
+                    self._missed += 1
+                    self._why = describe(error)
+                    return
+                self._thread = thread
+            self._queue.put(capture)
 
     def missed(self, why: str) -> None:
         """Notes that a crash was not recorded. Returns at once; told with the next one that is looked at."""
@@ -142,36 +138,42 @@ class Recorder:
         with self._lock:
             self._closed = True
             thread = self._thread
+            if thread is not None:
+                self._queue.put(None)
         if thread is None:
             self._tell_of_missed()
             return True
-        self._queue.put(None)
         thread.join(timeout_s)
         return not thread.is_alive()
 
     # ------------------------------------------------------------------ on the recorder's thread
     def _drive(self) -> None:
         while (capture := self._queue.get()) is not None:
-            self._record(capture)
+            with suppress(
+                BaseException
+            ):  # a handler of logs that raises: what comes next is to be recorded all the same
+                self._record(capture)
             del capture
         self._tell_of_missed()
 
     def _record(self, capture: Capture) -> None:
-        self._tell_of_missed()
         try:
             path = self._write(capture.component, capture.where, self._fitting(capture))
-        except Exception as error:  # noqa: BLE001 - told: a full disk, or whatever the classes of a user's values raise
+        except BaseException as error:  # noqa: BLE001 - told: a full disk, or whatever the classes of a user's values raise
             with self._lock:
                 self._lost += 1
             self._lost_in_a_row += 1
             if self._lost_in_a_row == 1:
+                why = str(error) if isinstance(error, OSError | ValueError) else describe(error)
                 self._log.warning(
-                    "%s: a crash cannot be recorded (%s); the system goes on without that", capture.component, error
+                    "%s: a crash cannot be recorded (%s); the system goes on without that", capture.component, why
                 )
             return
-        if self._lost_in_a_row:
-            self._log.warning("crashes are recorded again; %d are missing", self._lost_in_a_row)
-            self._lost_in_a_row = 0
+        finally:
+            self._tell_of_missed()
+        lost, self._lost_in_a_row = self._lost_in_a_row, 0
+        if lost:
+            self._log.warning("crashes are recorded again; %d are missing", lost)
         self._log.info("%s: recorded; look at it again: minions replay %s", capture.component, path.stem)
 
     def _tell_of_missed(self) -> None:
@@ -291,7 +293,7 @@ class Recorder:
             with suppress(OSError):
                 unfinished.unlink()
             raise
-        self._tidy_up()
+        self._tidy_up(path)
         return path
 
     def _free_path(self, component: str, where: str) -> Path:
@@ -304,12 +306,17 @@ class Recorder:
                 return path
             moment += timedelta(microseconds=1)
 
-    def _tidy_up(self) -> None:
-        """Deletes the oldest crashes, and what a process left that was killed while it wrote."""
-        names = sorted(files_in(self._folder.parent))
+    def _tidy_up(self, newest: Path) -> None:
+        """Deletes the oldest crashes, and what a process left that was killed while it wrote.
+
+        Args:
+            newest: stays, whatever its name says: the clock may have been set back.
+        """
+        names = sorted(path for path in files_in(self._folder.parent) if path != newest)
         left = [path for path in self._folder.iterdir() if path.name.startswith(".") and path.suffix == _UNFINISHED]
-        for path in [*names[: max(0, len(names) - self._settings.keep)], *left]:
-            path.unlink(missing_ok=True)
+        for path in [*names[: max(0, len(names) + 1 - self._settings.keep)], *left]:
+            with suppress(OSError):  # somebody else's, which cannot be deleted; the crash is written all the same
+                path.unlink()
 
 
 def _without(crash: Crash, part: str) -> Crash:
