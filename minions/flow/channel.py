@@ -426,6 +426,7 @@ class Channel:
         self.size -= 1
         dropped = min(filter(None, self.queues), key=lambda queue: queue[0][1]).popleft()
         oldest = dropped[1]
+        self.marker.drop_locked(dropped[4] % len(self.queues), oldest)
         if self.codec is not None:
             self.acks.add(oldest)
         self.attempts.pop(oldest, None)

@@ -166,6 +166,12 @@ class Marker:
         while queue and queue[0][0] <= last:
             marks.append(queue.popleft())
 
+    def drop_locked(self, part: int, last: int) -> None:
+        """Forgets the marks of messages up to the number `last`, which nobody will take."""
+        queue = self.queues[part]
+        while queue and queue[0][0] <= last:
+            queue.popleft()
+
     def keep_locked(self, meter: Meter) -> None:
         """Keeps what a life has measured that is over."""
         self.waits += meter.waits.take()

@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 
 from minions import Histogram
-from minions.flow.channel import Channel
+from minions.flow.channel import Channel, Wakes
 from minions.flow.lane import Lane
 from minions.flow.meter import Mark, Marker, Meter
 
@@ -122,6 +122,19 @@ def test_a_mark_tells_how_long_its_message_has_waited_until_the_group_was_begun(
     assert meter.waits.take().total_s == pytest.approx(9.5)
     assert not meter.marks
     assert len(marker.queues[0]) == 1
+
+
+def test_a_message_that_is_dropped_has_not_waited_until_the_next_one_was_begun() -> None:
+    channel, meter, wakes = Channel("b.in", 0, capacity=2, overflow="drop_oldest"), Meter(), Wakes()
+    for number in range(1, 11):
+        assert channel.make_room_locked(wakes)
+        sequence = channel.deliver_locked(number, None, wakes)
+        if sequence >= channel.mark_due:
+            channel.mark_locked(sequence, 0, float(number))
+    channel.marker.take_locked(0, 10, meter.marks)
+    meter.begun(10.5, 10)
+    assert meter.waits.take().count == 2
+    assert meter.waits.take().max_s == 1.5
 
 
 def test_marks_go_along_a_lane_with_their_messages() -> None:
