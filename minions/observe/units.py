@@ -11,6 +11,7 @@ import json
 import os
 import random
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -55,10 +56,12 @@ class Units:
         self._ratio = ratio
         self._chance = chance
         self._lock = threading.Lock()
-        self._origins: dict[Place, Origin] = {}  # the oldest first
+        # The oldest first. Not a dict, in which the way to the first one is longer the more there were before it.
+        self._origins: OrderedDict[Place, Origin] = OrderedDict()
         self._file: Path | None = None
         self._descriptor: int | None = None  # of the thread that calls the hooks, from the first line on
         self._size_bytes = 0
+        self._kept: UnitEnded | None = None  # the last one that was looked at: each hook that is told of it comes here
 
     # ------------------------------------------------------------------ on the components' threads
     def wants_root(self) -> bool:
@@ -81,7 +84,7 @@ class Units:
             for place in places:
                 self._origins[place] = origin
             while len(self._origins) > _MOST_ORIGINS:
-                del self._origins[next(iter(self._origins))]
+                self._origins.popitem(last=False)
 
     def forget(self, places: Iterable[Place]) -> None:
         """Says that some messages were handled."""
@@ -99,8 +102,9 @@ class Units:
 
     def keep(self, unit: UnitEnded) -> None:
         """Writes down what a unit has sent, on the thread that calls the hooks. Where it cannot, a restart forgets it."""
-        if self._file is None:
+        if self._file is None or unit is self._kept:
             return
+        self._kept = unit
         sent = [message for message in unit.sent if (place := place_of(message)) and place[0] in self.durable]
         if not sent:
             return

@@ -53,7 +53,7 @@ def test_a_slow_message_among_fast_ones_gets_what_is_beyond_the_usual() -> None:
 def test_messages_that_take_no_time_by_the_clock_are_groups_as_large_as_there_are() -> None:
     meter = Meter()
     meter.handled(1, 0.0, 1.0, 1)
-    for number in range(2, 6_000):  # as under a fake clock, or one that moves every 16 ms: the usual time goes towards 0
+    for number in range(2, 6_000):  # as under a fake clock: the usual time goes towards 0
         meter.handled(1, 1.0, 1.0, number)
         meter.settle()
     assert meter.handling.take().count == 5_999
