@@ -7,6 +7,7 @@ thread of its own. Nothing of it leads to the component's instance, which is to 
 from __future__ import annotations
 
 from sys import getsizeof
+from types import FunctionType
 from typing import Any, Literal
 
 import attrs
@@ -53,7 +54,7 @@ class Trail:
         """
         if units != self._units or entry is not self._entry:
             self._units, self._entry, self._asked = units, entry, []
-        if getsizeof(what, 0) > _LARGEST_RESULT_BYTES:
+        if _size_of(what) > _LARGEST_RESULT_BYTES:
             answered, what = "too large", None
         if len(self._asked) < MOST_CALLS:
             self._asked.append((call, answered, what))
@@ -69,6 +70,19 @@ class Trail:
     def forget(self) -> None:
         """Another unit begins, which could not be told from the one before."""
         self._units = -1
+
+
+def _size_of(what: Any) -> int:
+    """How many bytes a value has, without what it refers to; 0 where only Python code of its class could tell.
+
+    That may take as long as it likes, as with a table of objects, and may raise.
+    """
+    if isinstance(type(what).__sizeof__, FunctionType):
+        return 0
+    try:
+        return getsizeof(what, 0)
+    except Exception:  # noqa: BLE001 - how large it is is no reason for the call to fail
+        return 0
 
 
 @attrs.frozen(eq=False)

@@ -13,7 +13,7 @@ import pytest
 
 from minions import Component, Crash, Crashes
 from minions.flow.calls import Call, CallQueue
-from minions.life.capture import Capture
+from minions.life.capture import Capture, Trail
 from minions.life.crash import crashes_in
 from minions.life.recorder import Recorder
 from minions.testing import FakeClock
@@ -141,3 +141,28 @@ def test_a_crash_for_which_there_is_no_thread_is_counted_once(tmp_path: Path, mo
     recorder.close(PATIENCE_S)
     assert errors_in(tmp_path) == ["two"]
     assert recorder.lost == 1
+
+
+class Unsized:
+    """Cannot say how large it is."""
+
+    def __sizeof__(self) -> int:
+        raise ValueError("closed")
+
+
+def test_an_answer_that_cannot_say_how_large_it_is_is_noted_like_any_other() -> None:
+    trail, call, answer = Trail(), Call(CallQueue("failing"), "take", (), {}, "test"), Unsized()
+    trail.note(1, None, call, "returned", answer)
+    assert trail.of(1, None) == [(call, "returned", answer)]
+
+
+def test_how_large_an_answer_is_is_not_asked_of_code_of_users() -> None:
+    asked = []
+
+    class Slow:
+        def __sizeof__(self) -> int:
+            asked.append(self)
+            return 1 << 30
+
+    Trail().note(1, None, Call(CallQueue("failing"), "take", (), {}, "test"), "returned", Slow())
+    assert asked == []
