@@ -43,7 +43,7 @@ from minions.system import System
 from minions.testing.disk import MemoryDisk
 from minions.testing.feeder import Feeder
 from minions.testing.looking import last_events, look_at
-from minions.testing.process import Probe, Process, SimulatedLife
+from minions.testing.process import NO_FAILURES, Probe, Process, SimulatedLife
 from minions.testing.world import World
 
 if TYPE_CHECKING:
@@ -575,7 +575,9 @@ class _Probe(Probe):
     def around(self, life: SimulatedLife, where: str, message: Any, run: Callable[[], Any]) -> Any:
         try:
             result = run()
-        except Exception as error:
+        except NO_FAILURES:
+            raise
+        except BaseException as error:  # to the runtime an exit is a failure like any other
             if life._called != where:
                 self._of.raised.append(error)
             raise

@@ -16,8 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import attrs
+
 from minions.clock import Clock, Parkable
-from minions.errors import MinionsError, UsageError
+from minions.errors import Interrupted, MinionsError, StaleComponent, StopRequested, UsageError
 from minions.events import Event
 from minions.fence import Fence, Mode
 from minions.flow.calls import Call
@@ -25,6 +27,7 @@ from minions.flow.channel import Ticket
 from minions.flow.journal import Journal
 from minions.flow.mailbox import Mailbox
 from minions.flow.unit import Unit
+from minions.life.after_commit import Call as AfterCommit
 from minions.life.life import Life
 from minions.life.plan import Known, Plan
 from minions.life.runtime import Options, Runtime
@@ -34,9 +37,12 @@ from minions.model.topology import Node
 from minions.observe.observer import Observer
 from minions.system import System
 from minions.testing.disk import MemoryDisk
-from minions.testing.world import World
+from minions.testing.world import Dropped, World
 
-__all__ = ["Probe", "Process"]
+__all__ = ["NO_FAILURES", "Probe", "Process"]
+
+NO_FAILURES = (Dropped, Interrupted, StaleComponent, StopRequested)
+"""What ends a piece of user code without being an error of it."""
 
 _NOWHERE = Path("simulated")
 
@@ -60,7 +66,7 @@ class Probe:
 
         Args:
             life: whose it is.
-            where: "on_start", "run", "on_stop", or the name of the method.
+            where: "on_start", "run", "on_stop", "after_commit", or the name of the method.
             message: that is handled, or the `Call` that is answered; None where there is neither.
             run: the code.
         """
@@ -290,6 +296,9 @@ class SimulatedLife(Life):
 
     def _run_called(self, call: Call) -> Any:
         return self._around(call.method, call, partial(super()._run_called, call))
+
+    def _call(self, call: AfterCommit) -> None:
+        super()._call(attrs.evolve(call, function=partial(self._around, "after_commit", None, call.function)))
 
     def _is_own_thread(self) -> bool:
         return self._threads.get_ident() == self.ident

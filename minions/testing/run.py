@@ -32,7 +32,7 @@ from minions.testing.choices import Choices
 from minions.testing.disk import MemoryDisk
 from minions.testing.faults import KINDS, Faults, InjectedError
 from minions.testing.outcome import Failure, Result
-from minions.testing.process import Model, Probe, Process, SimulatedLife
+from minions.testing.process import NO_FAILURES, Model, Probe, Process, SimulatedLife
 from minions.testing.scripts import Script
 from minions.testing.story import Story, short
 from minions.testing.view import View
@@ -43,6 +43,7 @@ __all__ = ["Invariant", "Run", "Scenario"]
 Invariant = Callable[[View], object]
 
 _AT_BOUNDARIES = ("crashes", "delays", "restarts")
+_WITHOUT_ERRORS = ("on_stop", "after_commit")
 _DELAYS_S = (0.01, 1.0)
 _HANGS_FOR = 2.0
 """Stops: who hangs for so long is abandoned when somebody asks it to stop."""
@@ -282,12 +283,14 @@ class Run(Probe):
 
     def around(self, life: SimulatedLife, where: str, message: Any, run: Callable[[], Any]) -> Any:
         call = message if isinstance(message, Call) else None
-        fault = self._error_of(life, where) if call is None and where != "on_stop" else 0
+        fault = self._error_of(life, where) if call is None and where not in _WITHOUT_ERRORS else 0
         if fault == 1:
             raise InjectedError(f"injected at the beginning of {life.name}.{where}")
         try:
             answer = run()
-        except Exception as error:
+        except NO_FAILURES:
+            raise
+        except BaseException as error:  # to the runtime an exit is a failure like any other
             if call is not None:
                 if self._story is not None:
                     self._story.call(life.name, call, f"raised {short(error)}")
@@ -302,7 +305,7 @@ class Run(Probe):
             raise InjectedError(f"injected at the end of {life.name}.{where}")
         return answer
 
-    def _is_allowed(self, error: Exception) -> bool:
+    def _is_allowed(self, error: BaseException) -> bool:
         return isinstance(error, (InjectedError, *_OF_FAULTS, *self._scenario.allow))
 
     def on_event(self, event: events.Event) -> None:

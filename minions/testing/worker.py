@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,6 +114,7 @@ def runs(make: Callable[[], Scenario], seeds: Iterable[int], every_s: float = _T
 
 def main() -> int:
     """Blocks until its seeds are tried, or one has failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who has started it, and ends it
     asked = Asked.of(sys.stdin.readline())
     out = sys.stdout
     sys.stdout = sys.stderr  # what the components print is no line of ours

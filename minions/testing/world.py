@@ -22,9 +22,11 @@ from __future__ import annotations
 
 import heapq
 import math
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from itertools import count
+from types import FrameType
 from typing import Any
 
 from minions.clock import Parkable
@@ -89,6 +91,7 @@ class World:
         self.over = False
         self.on_idle: Callable[[], None] = lambda: None
         self._halted = False
+        self._interrupted = False  # by Ctrl-C, while a thread had the turn
         self._idents = count(1)
         self._orders = count()
         self._ready: list[SimulatedThread] = []
@@ -109,12 +112,22 @@ class World:
 
         Raises:
             UsageError: the caller is not who made the world.
+            KeyboardInterrupt: there was a Ctrl-C. No thread meets it, which would take it for a failure of its own; a second one
+                comes where the first finds no end.
             BaseException: what came out of a thread.
         """
         if _current_greenlet() is not self._hub:
             raise UsageError("a World is driven by the thread that made it, and not by one of its own")
-        ready, pick = self._ready, self.pick
         self._halted = False
+        before = self._hear_interrupts()
+        try:
+            return self._take_turns(until, until_s)
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+
+    def _take_turns(self, until: Callable[[], bool] | None, until_s: float) -> bool:
+        ready, pick = self._ready, self.pick
         while not self._stops(until):
             if not ready:
                 self.on_idle()
@@ -128,7 +141,23 @@ class World:
                 thread.switch_to()
             finally:
                 self.current = None
+            if self._interrupted:
+                self._interrupted = False
+                raise KeyboardInterrupt
         return True
+
+    def _hear_interrupts(self) -> Any:
+        """Sees to it that Ctrl-C halts the world; what there was in its place, or None where it is not for us."""
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return None
+        return signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.current is None or self._interrupted:
+            signal.default_int_handler(number, frame)
+        self._interrupted = self._halted = True
 
     def settle(self) -> None:
         """Lets the threads run until nobody can go on. Time stands still."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 import threading
 from typing import Any, cast
@@ -832,3 +833,61 @@ def test_a_harness_that_nobody_stops_lets_go_of_its_process() -> None:
     gc.collect()
     assert process.over or process._world.over
     assert component is not None
+
+
+# Errors of all kinds --------------------------------------------------------------------------------------------------
+
+
+class Leaves(Average):
+    readings = Inbox(Reading, retry=Retry(attempts=2, backoff=Backoff(initial_s=5.0, jitter_ratio=0.0)))
+
+    @readings.handler
+    def add(self, reading: Reading) -> None:
+        raise SystemExit(3)
+
+
+def test_an_exit_is_raised_like_any_other_error() -> None:
+    with harness(Leaves()) as h:
+        with pytest.raises(SystemExit):
+            h.send(h.component.readings, Reading(1.0))
+        assert h.waiting(h.component.readings) == [Reading(1.0)]
+        with pytest.raises(SystemExit):
+            h.advance(10)
+        assert len(h.dead_letters) == 1
+
+
+class HandsOn(Average):
+    readings = Inbox(Reading)
+
+    @readings.handler
+    def add(self, reading: Reading) -> None:
+        self.summary.count += 1
+        self.after_commit(self.tell)
+
+    def tell(self) -> None:
+        raise ConnectionError("nobody listens")
+
+
+def test_what_after_commit_was_handed_raises_where_the_test_has_caused_it() -> None:
+    with harness(HandsOn()) as h:
+        with pytest.raises(ConnectionError, match="nobody listens"):
+            h.send(h.component.readings, Reading(1.0))
+        assert h.component.summary.count == 1
+        assert h.waiting(h.component.readings) == []
+
+
+class IsInterrupted(Average):
+    readings = Inbox(Reading)
+
+    @readings.handler
+    def add(self, reading: Reading) -> None:
+        signal.raise_signal(signal.SIGINT)
+        self.summary.count += 1
+
+
+def test_ctrl_c_is_for_the_test_and_no_failure_of_the_component() -> None:
+    with harness(IsInterrupted()) as h:
+        with pytest.raises(KeyboardInterrupt):
+            h.send(h.component.readings, Reading(1.0))
+        h.settle()
+        assert (h.component.summary.count, h.raised) == (1, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -410,6 +411,70 @@ def test_an_error_that_no_fault_explains_is_a_failure_unless_it_is_allowed() -> 
         simulate(system, sources=SCRIPT)
     assert isinstance(failed.value.__cause__, NotCovered)
     simulate(system, sources=SCRIPT, allow=[NotCovered])
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_exit_is_an_error_like_any_other(error: type[BaseException]) -> None:
+    class Leaves(Sum):
+        numbers = Inbox(Number)
+
+        @numbers.handler
+        def add(self, number: Number) -> None:
+            raise error
+
+    system = System("leaving")
+    numbers, leaves = system.add(Numbers()), system.add(Leaves())
+    system.connect(numbers.out, leaves.numbers)
+    with pytest.raises(SimulationFailed, match=rf"leaves.add with Number\(value=1\) raised {error.__name__}"):
+        simulate(system, sources=SCRIPT, faults=Faults.none())
+    assert simulate(system, sources=SCRIPT, faults=Faults.none(), allow=[error]).units > 4
+
+
+class HandsOn(Sum):
+    numbers = Inbox(Number)
+
+    @numbers.handler
+    def add(self, number: Number) -> None:
+        self.total += number.value
+        self.after_commit(self.tell)
+
+    def tell(self) -> None:
+        raise ConnectionError("nobody listens")
+
+
+def test_what_after_commit_was_handed_is_looked_at_too() -> None:
+    system = System("handing on")
+    numbers, hands_on = system.add(Numbers()), system.add(HandsOn())
+    system.connect(numbers.out, hands_on.numbers)
+    with pytest.raises(SimulationFailed, match=r"hands_on\.after_commit raised ConnectionError: nobody listens"):
+        simulate(system, sources=SCRIPT, faults=Faults.none())
+    simulate(system, sources=SCRIPT, faults=Faults.none(), allow=[ConnectionError])
+
+
+class IsInterrupted(Sum):
+    numbers = Inbox(Number)
+
+    @numbers.handler
+    def add(self, number: Number) -> None:
+        signal.raise_signal(signal.SIGINT)
+        self.total += number.value
+
+
+def test_ctrl_c_ends_a_simulation_and_is_no_failure_of_a_component() -> None:
+    system = System("interrupted")
+    numbers, total = system.add(Numbers()), system.add(IsInterrupted())
+    system.connect(numbers.out, total.numbers)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            simulate(system, sources=SCRIPT, faults=Faults.none())
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):  # also where the runtime's own thread has the turn
+        simulate(
+            summing(),
+            sources=SCRIPT,
+            invariants=lambda view: signal.raise_signal(signal.SIGINT),
+            faults=Faults.none(),
+        )
 
 
 def test_what_a_called_method_raises_is_an_answer() -> None:
