@@ -19,7 +19,15 @@ from minions.errors import UsageError
 from minions.testing.faults import Faults
 from minions.testing.references import Reference
 from minions.testing.run import Scenario
-from minions.testing.simulation import Invariants, Make, Sources, refuse_bad_seed, scenario_of, simulate
+from minions.testing.simulation import (
+    Invariants,
+    Make,
+    Sources,
+    refuse_bad_seed,
+    refuse_bad_shrink_s,
+    scenario_of,
+    simulate,
+)
 from minions.testing.worker import Asked, Progress, runs
 
 __all__ = ["Explored", "explore"]
@@ -88,6 +96,7 @@ def explore(
         TopologyError, UsageError: see `simulate`.
     """
     refuse_bad_seed(first_seed)
+    refuse_bad_shrink_s(shrink_s)
     _refuse_bad_number("runs", runs)
     _refuse_bad_number("workers", 1 if workers is None else workers)
     tell = progress if progress is not None else _write

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +23,7 @@ from minions.testing.story import Story
 __all__ = ["Make", "Sources", "scenario_of", "simulate"]
 
 _MOST_KNOWN = 1_000
+_NEVER_RUN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 Make = System | Callable[[], System]
 Sources = Mapping[Any, Iterable[Any]]
@@ -77,6 +80,7 @@ def simulate(
         UsageError: that cannot be simulated; the message says why, and what to do.
     """
     refuse_bad_seed(seed)
+    refuse_bad_shrink_s(shrink_s)
     make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
     given = None if choices is None else understood(choices)
     outcome, taken = _outcome(make(), seed, given)
@@ -104,7 +108,9 @@ def scenario_of(
     if not isinstance(faults, Faults):
         raise UsageError(f"faults={faults!r}: give Faults(...), such as Faults(crashes=0.1), or Faults.none()")
 
-    classes: Sequence[object] = allow
+    classes: object = allow
+    if not isinstance(classes, (list, tuple)):
+        raise UsageError(f"allow={allow!r}: give a list of classes of errors, such as [NotCovered]")
     for error in classes:
         if not (isinstance(error, type) and issubclass(error, BaseException)):
             raise UsageError(f"allow: {error!r} is no class of errors; give a list, such as [NotCovered]")
@@ -143,6 +149,12 @@ def refuse_bad_seed(seed: object) -> None:
         raise UsageError(f"seed={seed!r}: a seed is a number, 0 or more")
 
 
+def refuse_bad_shrink_s(shrink_s: object) -> None:
+    """Raises UsageError where that is no time to look for a shorter run."""
+    if isinstance(shrink_s, bool) or not isinstance(shrink_s, (int, float)) or math.isnan(shrink_s) or shrink_s < 0:
+        raise UsageError(f"shrink_s={shrink_s!r}: this is a number of seconds, 0 or more")
+
+
 def _functions(where: str, given: Invariants) -> tuple[Invariant, ...]:
     if not callable(given) and not isinstance(given, (list, tuple)):
         raise UsageError(f"{where}={given!r}: give a function of a view, or a list of them")
@@ -150,6 +162,11 @@ def _functions(where: str, given: Invariants) -> tuple[Invariant, ...]:
     for function in functions:
         if not callable(function):
             raise UsageError(f"{where}: {function!r} is no function of a view")
+        if any(never(function) for never in _NEVER_RUN):
+            raise UsageError(
+                f"{where}: {function!r} does nothing when it is called, being asynchronous or a generator: it has to be a plain "
+                "function of a view"
+            )
     return functions
 
 

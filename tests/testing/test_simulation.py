@@ -16,8 +16,10 @@ import pytest
 
 from minions import (
     Backoff,
+    CallFailed,
     Component,
     Inbox,
+    InboxFull,
     Outbox,
     Restart,
     Retry,
@@ -413,6 +415,22 @@ def test_an_error_that_no_fault_explains_is_a_failure_unless_it_is_allowed() -> 
     simulate(system, sources=SCRIPT, allow=[NotCovered])
 
 
+@pytest.mark.parametrize("error", [CallFailed, InboxFull])
+def test_an_error_of_the_runtime_needs_a_fault_that_explains_it(error: type[Exception]) -> None:
+    class Fails(Sum):
+        numbers = Inbox(Number)
+
+        @numbers.handler
+        def add(self, number: Number) -> None:
+            raise error("without any fault")
+
+    system = System("failing")
+    numbers, fails = system.add(Numbers()), system.add(Fails())
+    system.connect(numbers.out, fails.numbers)
+    with pytest.raises(SimulationFailed, match=f"{error.__name__}: without any fault"):
+        simulate(system, sources=SCRIPT, faults=Faults.none())
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_an_exit_is_an_error_like_any_other(error: type[BaseException]) -> None:
     class Leaves(Sum):
@@ -609,6 +627,15 @@ def refused(match: str, system: Any = None, seed: Any = 0, **options: Any) -> No
         simulate(summing() if system is None else system, seed, **{"sources": SCRIPT, **options})
 
 
+async def is_never_looked_at(view: View) -> None:
+    raise AssertionError
+
+
+def is_never_run(view: View) -> Any:
+    yield
+    raise AssertionError
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "1", None, True])
 def test_a_seed_is_a_number(seed: Any) -> None:
     refused(f"seed={seed!r}: a seed is a number, 0 or more", seed=seed)
@@ -630,6 +657,11 @@ def test_a_seed_is_a_number(seed: Any) -> None:
         ({"sources": {"numbers": ["one"]}}, "the script of numbers sends 'one', and out carries Number"),
         ({"invariants": None}, "invariants=None: give a function of a view"),
         ({"allow": [1]}, "allow: 1 is no class of errors"),
+        ({"allow": KeyError}, "allow=<class 'KeyError'>: give a list of classes of errors"),
+        ({"shrink_s": "1"}, "shrink_s='1': this is a number of seconds, 0 or more"),
+        ({"shrink_s": -1}, "shrink_s=-1: this is a number of seconds, 0 or more"),
+        ({"invariants": is_never_looked_at}, "invariants: .*is_never_looked_at.* does nothing when it is called"),
+        ({"at_end": [is_never_run]}, "at_end: .*is_never_run.* does nothing when it is called"),
         ({"invariants": lambda view: view["nobody"]}, "no component 'nobody'.*numbers, sum"),
     ],
 )
