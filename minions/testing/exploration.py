@@ -44,12 +44,14 @@ class Explored:
     Attributes:
         runs: how many.
         turns: how often a thread had its turn in them.
+        finished: how many of them came to their end before their steps were used up: in these `at_end` was looked at.
         seconds: how long they took.
         processes: how many processes have made them.
     """
 
     runs: int
     turns: int
+    finished: int
     seconds: float
     processes: int
 
@@ -93,7 +95,8 @@ def explore(
 
     Raises:
         SimulationFailed: as `simulate` with the seed that failed.
-        TopologyError, UsageError: see `simulate`.
+        TopologyError, UsageError: see `simulate`. Also where there is something that has to hold at the end, and no run has come
+            to that before its steps were used up.
     """
     refuse_bad_seed(first_seed)
     refuse_bad_shrink_s(shrink_s)
@@ -112,12 +115,12 @@ def explore(
         tell("on one core: what is simulated is not at the top of a module that another process can import")
     began_s = time.monotonic()
     series = _here(make, seeds) if asked is None else _elsewhere(asked, seeds, wanted)
-    latest = (0, 0, 1)
+    latest = (0, 0, 0, 1)
     tell_s = began_s + _TELL_EVERY_S
     if asked is not None:
         series = _or_here(series, make, seeds, tell)
-    for made, turns, failed, processes in series:
-        latest, now_s = (made, turns, processes), time.monotonic()
+    for made, turns, finished, failed, processes in series:
+        latest, now_s = (made, turns, finished, processes), time.monotonic()
         if failed is not None:
             tell(f"seed {failed} fails, after {made:,} runs in {now_s - began_s:.1f} s; looking for a shorter run")
             simulate(
@@ -138,19 +141,27 @@ def explore(
         if now_s >= tell_s:
             tell(f"{made:,} of {runs:,} runs, {made / (now_s - began_s):,.0f} a second")
             tell_s = now_s + _TELL_EVERY_S
-    explored = Explored(runs=latest[0], turns=latest[1], seconds=time.monotonic() - began_s, processes=latest[2])
+    made, turns, finished, processes = latest
+    if at_end and not finished:
+        raise UsageError(
+            f"at_end was looked at in none of {made:,} runs: in each the {steps:,} steps were used up while something could still "
+            "happen; give steps=... more, or each component whose run() does not end a script, in sources={...}"
+        )
+    explored = Explored(
+        runs=made, turns=turns, finished=finished, seconds=time.monotonic() - began_s, processes=processes
+    )
     cores = "one core" if explored.processes == 1 else f"{explored.processes} cores"
     tell(f"{explored.runs:,} runs held, {explored.runs_per_s:,.0f} a second on {cores}")
     return explored
 
 
-Step = tuple[int, int, "int | None", int]
-"""How many runs and turns there were, the seed that has failed, and how many processes make the runs."""
+Step = tuple[int, int, int, "int | None", int]
+"""How many runs and turns there were, how many runs came to their end, the seed that failed, how many processes make the runs."""
 
 
 def _here(make: Callable[[], Scenario], seeds: range) -> Iterator[Step]:
     for progress in runs_of(make, seeds):
-        yield progress.runs, progress.turns, progress.failed, 1
+        yield progress.runs, progress.turns, progress.finished, progress.failed, 1
 
 
 runs_of = runs  # `explore` has an argument of that name
@@ -198,7 +209,10 @@ def _elsewhere(asked: Asked, seeds: range, workers: int) -> Iterator[Step]:
                         selector.unregister(key.fileobj)
                 if selector.get_map():
                     continue
-            yield sum(each.runs for each in latest), sum(each.turns for each in latest), failed, workers
+            made, turns, finished = (
+                sum(getattr(each, name) for each in latest) for name in ("runs", "turns", "finished")
+            )
+            yield made, turns, finished, failed, workers
 
 
 def _started(asked: Asked) -> subprocess.Popen[str]:

@@ -53,7 +53,8 @@ _TIMES = (1.0, 1.0, 3.0, 10.0)
 _DOWN_S = 1.0
 _TURNS_TO_STOP = 20_000
 _OF_FAULTS = (CallFailed, CommitTimeout, InboxEmpty, InboxFull, StoreError)
-"""What user code may see raised where faults were, or while the system stops: of the runtime's errors these are no mistake of its own."""
+"""What user code may see raised where faults were, or while the system stops: of the runtime's errors these are no mistake of its
+own."""
 
 
 @attrs.frozen(kw_only=True)
@@ -308,7 +309,7 @@ class Run(Probe):
     def _is_allowed(self, error: BaseException) -> bool:
         if isinstance(error, (InjectedError, *self._scenario.allow)):
             return True
-        may_be_of_one = self._counted.total() > 0 or self._process.runtime.stopping
+        may_be_of_one = self._counted.total() > 0 or bool(self._process.runtime.stopping)
         return may_be_of_one and isinstance(error, _OF_FAULTS)
 
     def on_event(self, event: events.Event) -> None:

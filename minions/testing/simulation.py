@@ -108,12 +108,7 @@ def scenario_of(
     if not isinstance(faults, Faults):
         raise UsageError(f"faults={faults!r}: give Faults(...), such as Faults(crashes=0.1), or Faults.none()")
 
-    classes: object = allow
-    if not isinstance(classes, (list, tuple)):
-        raise UsageError(f"allow={allow!r}: give a list of classes of errors, such as [NotCovered]")
-    for error in classes:
-        if not (isinstance(error, type) and issubclass(error, BaseException)):
-            raise UsageError(f"allow: {error!r} is no class of errors; give a list, such as [NotCovered]")
+    _refuse_bad_classes(allow)
     most_steps = steps
     known: Known = {}
 
@@ -141,6 +136,14 @@ def scenario_of(
         return scenario(system())
 
     return fresh
+
+
+def _refuse_bad_classes(allow: object) -> None:
+    if not isinstance(allow, (list, tuple)):
+        raise UsageError(f"allow={allow!r}: give a list of classes of errors, such as [NotCovered]")
+    for error in allow:
+        if not (isinstance(error, type) and issubclass(error, BaseException)):
+            raise UsageError(f"allow: {error!r} is no class of errors; give a list, such as [NotCovered]")
 
 
 def refuse_bad_seed(seed: object) -> None:

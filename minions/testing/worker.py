@@ -79,12 +79,14 @@ class Progress:
         turns: how many turns of threads those had.
         next_seed: the first seed that was not tried yet.
         failed: the seed that has failed, with which the series ends; None while none has.
+        finished: how many of them came to their end by themselves.
     """
 
     runs: int
     turns: int
     next_seed: int
     failed: int | None = None
+    finished: int = 0
 
 
 def runs(make: Callable[[], Scenario], seeds: Iterable[int], every_s: float = _TELL_EVERY_S) -> Iterator[Progress]:
@@ -92,22 +94,23 @@ def runs(make: Callable[[], Scenario], seeds: Iterable[int], every_s: float = _T
     before = gc.get_threshold()
     gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
     try:
-        made = turns = told = 0
+        made = turns = told = finished = 0
         seed = -1
         tell_s = time.monotonic() + every_s
         for seed in seeds:
             outcome = run_once(make, seed)
             if isinstance(outcome, Failure):
-                yield Progress(made + 1, turns, seed, seed)
+                yield Progress(made + 1, turns, seed, seed, finished)
                 return
             made += 1
             turns += outcome.turns
+            finished += outcome.finished
             if time.monotonic() >= tell_s:
                 told = made
-                yield Progress(made, turns, seed + 1)
+                yield Progress(made, turns, seed + 1, finished=finished)
                 tell_s = time.monotonic() + every_s
         if made > told:
-            yield Progress(made, turns, seed + 1)
+            yield Progress(made, turns, seed + 1, finished=finished)
     finally:
         gc.set_threshold(*before)
 

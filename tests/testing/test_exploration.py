@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from minions import Component, Inbox, Outbox, State, System, UsageError
-from minions.testing import Faults, SimulationFailed, View, explore, simulate
+from minions.testing import Explored, Faults, SimulationFailed, View, explore, simulate
 from minions.testing.references import Reference
 
 
@@ -119,6 +119,18 @@ def test_the_smallest_seed_that_fails_is_told_whoever_finds_it(workers: int) -> 
     assert failed.value.seed == smallest_seed(2_000)
     assert told[-1].startswith(f"seed {failed.value.seed} fails, after ")
     assert failed.value.story[-1].startswith("the invariant never_in_this_order does not hold")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_has_to_hold_at_the_end_is_looked_at_in_some_run(workers: int) -> None:
+    def explored(steps: int) -> Explored:
+        return explore(
+            make, 4, sources=SCRIPTS, at_end=everything, steps=steps, workers=workers, progress=lambda _: None
+        )
+
+    assert explored(5_000).finished == 4
+    with pytest.raises(UsageError, match="at_end was looked at in none of 4 runs: in each the 5 steps were used up"):
+        explored(5)
 
 
 def is_seed(*seeds: int) -> bool:
