@@ -144,8 +144,8 @@ def explore(
     made, turns, finished, processes = latest
     if at_end and not finished:
         raise UsageError(
-            f"at_end was looked at in none of {made:,} runs: in each the {steps:,} steps were used up while something could still "
-            "happen; give steps=... more, or each component whose run() does not end a script, in sources={...}"
+            f"at_end was looked at in none of {made:,} runs: in each the {steps:,} steps were used up while something could "
+            "still happen; give steps=... more, or each component whose run() does not end a script, in sources={...}"
         )
     explored = Explored(
         runs=made, turns=turns, finished=finished, seconds=time.monotonic() - began_s, processes=processes

@@ -86,6 +86,14 @@ def running(
         AssertionError: at the end of the block: something has happened that was not expected. An error that the test has raised
             itself goes before, and bears that as a note.
     """
+    given: object = system
+    if not isinstance(given, System):
+        raise UsageError(f"running() takes a System, not {given!r}")
+    time_of: object = clock
+    if not isinstance(time_of, FakeClock | None):
+        raise UsageError(
+            f"running({system.name!r}): clock={clock!r} must be a FakeClock(), or None for the machine's time"
+        )
     for name, expected in (
         ("failures", expect_failures),
         ("dead_letters", expect_dead_letters),
@@ -222,6 +230,7 @@ class Running:
         """Blocks until so many events of a kind were told, and returns all of them.
 
         Raises:
+            UsageError: that is no class of events.
             TimeoutError: there were fewer within so many real seconds.
         """
         self.until(lambda: len(self.seen(kind)) >= count, timeout_s=timeout_s)
@@ -287,7 +296,7 @@ class Running:
             messages: of its class.
 
         Raises:
-            UsageError: that is no inbox of a component of the system.
+            UsageError: that is no inbox of a component of the system; or the system has ended.
             MessageRefused: a message is of another class; those before it are sent.
             TimeoutError: there is no room.
         """
@@ -301,6 +310,10 @@ class Running:
                 f"not {inbox!r}"
             )
         runtime = self.runtime
+        if runtime.is_over:
+            raise UsageError(
+                f"{self.system.name} has ended: nobody would ever see what is sent to {node.name}.{inbox.name}"
+            )
         feeder = Feeder(runtime.journal, runtime.plan.nodes[node.name].reads[inbox.name], inbox)
         for message in messages:
             unit = feeder.unit(message)
@@ -315,7 +328,14 @@ class Running:
         return tuple(self._told)
 
     def seen(self, kind: type[E]) -> list[E]:
-        """The events of a kind that the system has told so far."""
+        """The events of a kind that the system has told so far.
+
+        Raises:
+            UsageError: that is no class of events: it would be waited for in vain.
+        """
+        given: object = kind
+        if not (isinstance(given, type) and issubclass(given, events.Event)):
+            raise UsageError(f"{self.system.name}: {kind!r} is no class of events, such as events.ComponentFailed")
         return [event for event in self.told if isinstance(event, kind)]
 
     def status(self, component: Component | str | None = None) -> tuple[ComponentStatus, ...]:
@@ -395,6 +415,14 @@ class Running:
             if expected is not None and len(found) != expected:
                 lines = "".join(f"\n  {line.rstrip()}" for line in found)
                 yield f"{len(found)} {_plural(what, len(found))}, expected {expected}{lines}"
+        not_told = sum(
+            event.dropped for event in told if isinstance(event, events.EventsDropped) and event.readers == "logs"
+        )
+        if (not_told or not self.runtime.has_told_all) and any(count is not None for count in self._expected.values()):
+            yield (
+                f"{not_told or 'the last'} events were not told, because more happened than could be: nobody knows what was "
+                "among them, unless everything is expected (None)"
+            )
         yield from self._leaked()
 
     def _leaked(self) -> Iterable[str]:

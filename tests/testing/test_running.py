@@ -555,6 +555,44 @@ def test_a_stop_by_the_test_is_the_end() -> None:
         run.until_idle()
 
 
+def test_what_is_sent_once_the_system_has_ended_is_refused() -> None:
+    system, average = greenhouse()
+    with running(system) as run:
+        run.stop()
+        with pytest.raises(
+            UsageError, match=r"greenhouse has ended: nobody would ever see what is sent to average.readings"
+        ):
+            run.send(average.readings, Reading(1.0))
+
+
+def test_what_no_system_no_clock_and_no_event_is_is_refused_by_name() -> None:
+    system, _ = greenhouse()
+    wrong: Any = running
+    with pytest.raises(UsageError, match=r"running\(\) takes a System, not <function greenhouse"):
+        wrong(greenhouse)
+    with pytest.raises(UsageError, match=r"running\('greenhouse'\): clock=5.0 must be a FakeClock\(\)"):
+        wrong(system, clock=5.0)
+    with running(system) as run:
+        for kind in ("SystemStarted", events, ValueError):
+            with pytest.raises(UsageError, match=r"greenhouse: .* is no class of events"):
+                run.wait_for(cast(Any, kind))
+
+
+def test_what_was_not_told_may_have_been_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def floods(**expected: Any) -> None:
+        system, average = greenhouse(0)
+        with running(system, **expected) as run, monkeypatch.context() as patch:
+            patch.setattr("minions.observe.observer._MOST_WAITING", 0)
+            run.send(average.readings, Reading(-1.0))
+            run.until(lambda: run.runtime._observer.dropped)
+
+    with pytest.raises(
+        AssertionError, match=r"greenhouse: \d+ events were not told, because more happened than could be"
+    ):
+        floods(expect_failures=1, expect_dead_letters=1)  # of two failures one was told
+    floods(expect_failures=None, expect_dead_letters=None, expect_zombies=None, expect_problems=None)
+
+
 def test_a_stop_takes_the_virtual_time_that_it_needs() -> None:
     class Sleeps(Component):
         def on_stop(self) -> None:
