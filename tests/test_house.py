@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import configparser
+import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator
@@ -104,6 +106,65 @@ def test_the_contract_refuses_an_import(contract: str, module: str, code: str, t
 def test_the_public_names_are_sorted_and_exist() -> None:
     assert list(minions.__all__) == sorted(minions.__all__)
     assert [name for name in minions.__all__ if not hasattr(minions, name)] == []
+
+
+def test_each_public_name_is_listed_mapped_and_shown_to_type_checkers_with_the_same_home() -> None:
+    face = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    values = {
+        node.targets[0].id: node.value
+        for node in face.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    listed = ast.literal_eval(values["__all__"])
+    modules = ast.literal_eval(values["_MODULES"])
+    mapped = [(module, name) for module, names in ast.literal_eval(values["_HOMES"]).items() for name in names]
+    mapped += [(module.rpartition(".")[0], name) for name, module in modules.items() if name in listed]
+    [for_types] = (node for node in face.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    imported = [
+        (node.module, name.asname or name.name)
+        for node in for_types.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    ]
+    assert sorted(mapped) == sorted(imported)
+    assert sorted(name for _, name in mapped) == listed
+
+
+def in_a_new_process(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", minions.__all__)
+def test_a_public_name_is_the_same_however_it_is_asked_for(name: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(f"from minions import {name}", namespace)
+    assert namespace[name] is getattr(minions, name) is vars(minions)[name]
+
+
+def test_importing_the_face_loads_nothing_and_all_of_it_can_be_had() -> None:
+    loaded = "sorted(name for name in sys.modules if name.startswith('minions.'))"
+    assert in_a_new_process(f"import sys, minions; print({loaded})") == "[]\n"
+    assert in_a_new_process("import minions; print(minions.errors.MinionsError is minions.MinionsError)") == "True\n"
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    apart = {"__init__", "cli", "demo", "demo_files", "hookspecs", "testing"}
+    for room in sorted(rooms - apart):
+        assert in_a_new_process(f"import minions; print(minions.{room}.__name__)") == f"minions.{room}\n"
+    assert in_a_new_process("import minions; print(set(minions.__all__) - set(dir(minions)))") == "set()\n"
+    star = "from minions import *; print(sorted(set(minions.__all__) - set(globals())))"
+    assert in_a_new_process(f"import minions; {star}") == "[]\n"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error_that_names_it() -> None:
+    with pytest.raises(AttributeError, match=r"^module 'minions' has no attribute 'Sytem'$") as caught:
+        getattr(minions, "Sytem")  # noqa: B009 - a type checker refuses the attribute itself
+    assert caught.value.name == "Sytem"
+    with pytest.raises(ImportError, match="cannot import name 'Sytem' from 'minions'"):
+        exec("from minions import Sytem")
 
 
 def test_the_reference_has_each_public_name_once_and_no_other() -> None:

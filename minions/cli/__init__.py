@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import os
 import signal
 import sys
@@ -114,7 +113,9 @@ class _Version(argparse.Action):
     """Looks the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        print(f"minions {importlib.metadata.version('minions-runtime')}")
+        from importlib.metadata import version
+
+        print(f"minions {version('minions-runtime')}")
         parser.exit()
 
 

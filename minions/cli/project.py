@@ -9,7 +9,8 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from minions import MinionsError, System
+import minions
+from minions.errors import MinionsError
 from minions.operate.client import NotRunning, has_socket
 
 __all__ = ["BadApp", "add_folder", "folder_of", "load_app"]
@@ -55,7 +56,7 @@ def _is_there(folder: Path) -> bool:
     return folder.is_dir() or has_socket(folder)
 
 
-def load_app(named: str, called: str = "") -> System:
+def load_app(named: str, called: str = "") -> minions.System:
     """The system that a program makes, which is run for that, as an import would.
 
     Args:
@@ -74,10 +75,10 @@ def load_app(named: str, called: str = "") -> System:
     module = _run(file)
     if colon:
         found = getattr(module, name, None)
-        if not isinstance(found, System):
+        if not isinstance(found, minions.System):
             raise BadApp(f"{path} has no System called {name!r}; it has {_names(module)}")
         return found
-    systems = {id(value): value for value in vars(module).values() if isinstance(value, System)}
+    systems = {id(value): value for value in vars(module).values() if isinstance(value, minions.System)}
     if len(systems) > 1:
         systems = {key: system for key, system in systems.items() if system.name == called} or systems
     if len(systems) != 1:
@@ -90,7 +91,7 @@ def load_app(named: str, called: str = "") -> System:
 
 
 def _names(module: ModuleType) -> str:
-    names = sorted(name for name, value in vars(module).items() if isinstance(value, System))
+    names = sorted(name for name, value in vars(module).items() if isinstance(value, minions.System))
     return ", ".join(names) or "none"
 
 

@@ -15,8 +15,9 @@ from diskcache import Cache, Disk
 from diskcache.core import DBNAME, MODE_RAW
 
 from minions.errors import StoreError
+from minions.flow.trouble import DatabaseBusy, Overtaken
 
-__all__ = ["DATABASE_FILE", "SETTINGS", "SYNCHRONOUS", "DatabaseBusy", "Overtaken", "PlainCache", "PlainDisk", "Step"]
+__all__ = ["DATABASE_FILE", "SETTINGS", "SYNCHRONOUS", "PlainCache", "PlainDisk", "Step"]
 
 DATABASE_FILE: str = DBNAME
 BUSY_TIMEOUT_S = 1.0  # short, because SQLite's wait for another program's lock cannot be interrupted
@@ -60,14 +61,6 @@ _UPSERTS = {
     for size in _SIZES
 }
 _PLAIN_TYPES = (bytes, str, int, float)
-
-
-class DatabaseBusy(sqlite3.DatabaseError):
-    """Another program holds the database locked. No OperationalError: that, diskcache would try again for 60 seconds."""
-
-
-class Overtaken(sqlite3.DatabaseError):
-    """The last commit in the database is not the one that this cache made."""
 
 
 class Step(NamedTuple):

@@ -8,9 +8,8 @@ import sqlite3
 from pathlib import Path
 
 from minions.errors import CommitFailed, StoreDamaged, StoreError, StoreUnusable
-from minions.flow.plain_cache import DatabaseBusy, Overtaken
 
-__all__ = ["NO_DESCRIPTOR", "REMEDY", "commit_failure", "opening_failure"]
+__all__ = ["NO_DESCRIPTOR", "REMEDY", "DatabaseBusy", "Overtaken", "commit_failure", "opening_failure"]
 
 REMEDY = "restore a snapshot, or move the folder away to start afresh; nothing was overwritten"
 
@@ -28,6 +27,14 @@ _MAY_PASS = _BUSY | {
 _MIB = 2**20
 _LITTLE_ROOM_BYTES = 2**17
 _FILES_OF_A_DATABASE = 4  # itself, its log, the index of that, and the folder while it is fsynced
+
+
+class DatabaseBusy(sqlite3.DatabaseError):
+    """Another program holds the database locked. No OperationalError: that, diskcache would try again for 60 seconds."""
+
+
+class Overtaken(sqlite3.DatabaseError):
+    """The last commit in the database is not the one that this cache made."""
 
 
 def opening_failure(error: Exception, database: Path) -> StoreError:

@@ -8,6 +8,7 @@ restored from them.
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import json
 import logging
@@ -18,13 +19,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import cattrs
 
 from minions import events
 from minions.clock import Clock
+
+if TYPE_CHECKING:
+    import cattrs
 
 __all__ = ["EVENT_LOG", "EventLog", "LoggedEvent", "logged_events"]
 
@@ -35,7 +38,6 @@ _MOST_EARLY = 100
 _LONGEST_TEXTS = (20_000, 2_000, 200)  # characters; tried in turn until the line is short enough
 _LONGEST_LISTS = (1_000, 100, 10)
 _KINDS = {name: kind for name in events.__all__ if issubclass(kind := getattr(events, name), events.Event)}
-_converter = cattrs.Converter()
 
 
 class EventLog:
@@ -196,9 +198,17 @@ def _event_of(line: bytes) -> LoggedEvent | None:
     try:
         fields = json.loads(line)
         time = datetime.fromisoformat(fields.pop("time"))
-        return LoggedEvent(time, _converter.structure(fields, _KINDS[fields.pop("event")]))
+        return LoggedEvent(time, _converter().structure(fields, _KINDS[fields.pop("event")]))
     except Exception:  # noqa: BLE001 - whatever is wrong with a line, it is no event of ours
         return None
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    """Made with the first line that is read."""
+    import cattrs  # noqa: PLC0415 - to follow the events of a system takes none, and is not to wait for it
+
+    return cattrs.Converter()
 
 
 def _opened(path: Path) -> int:

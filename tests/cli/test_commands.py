@@ -177,6 +177,38 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project.end()
 
 
+# What a command loads
+
+LOADED = """
+import sys
+from minions.cli import main
+try:
+    sys.exit(main(sys.argv[1:]))
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def test_a_command_that_asks_the_running_system_loads_neither_the_runtime_nor_the_store(project: Project) -> None:
+    project.start()
+    commands = ["status", "top", "why picky", "stacks", "pause picky", "resume picky", "restart picky", "stop orders"]
+    for command in [*commands, "start orders", "graph", "plugins", "version", "stop", "status --help", "events --help"]:
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED, *command.split()],
+            cwd=project.folder,
+            env=project.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        loaded = set(done.stderr.split())
+        assert "minions.operate.client" in loaded
+        heavy = {"minions.system", "minions.life", "minions.flow.store", "cattrs", "diskcache", "asyncio"}
+        assert heavy & loaded == set(), command
+
+
 # Blocked in five ways
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from minions.errors import StoreDamaged, StoreError, StoreUnusable
-from minions.flow.plain_cache import DatabaseBusy, Overtaken
-from minions.flow.trouble import commit_failure, opening_failure
+from minions.flow.trouble import DatabaseBusy, Overtaken, commit_failure, opening_failure
 
 
 def sqlite_error(code: int | None) -> Exception:

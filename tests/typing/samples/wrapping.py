@@ -86,6 +86,7 @@ some = wrap.function(parse_some, Line, Record, durable=False, capacity=5, retry=
 assert_type(some.out, Outbox[Record])
 each = minions.wrap.function(parse_all, Line, Record, many=True)
 assert_type(each.out, Outbox[Record])
+print(minions.no_such_name)  # E: mypy pyright
 wrap.function(parse, Record, Record)  # E: mypy pyright
 wrap.function(parse, Line, Record, many=True)  # E: mypy pyright
 wrap.function(parse, Line, Record, overflow="drop")  # E: mypy pyright
