@@ -108,7 +108,7 @@ def answer(
         channel = channels.get(name)
         for number, count in counts.items():
             if channel is not None and number < channel.next_sequence:
-                told.append(_answer_one(channel, number, count, housekeeping, clock, on_set_aside))
+                told.append(_answer_one(channel, number, count, journal, housekeeping, clock, on_set_aside))
     if any(isinstance(event, events.MessageSetAside) for event in told):
         housekeeping.wait_for_commit()
     return told
@@ -118,6 +118,7 @@ def _answer_one(
     channel: Channel,
     number: int,
     count: int,
+    journal: Journal,
     housekeeping: Housekeeping,
     clock: Clock,
     on_set_aside: Callable[[Entry, rows.DeadLetter], None],
@@ -145,5 +146,6 @@ def _answer_one(
     if kept:
         unit.put(rows.dead_prefix(channel.name), rows.dead_number(number), letter.body())
     housekeeping.submit(unit)
+    journal.count_set_aside(channel)
     on_set_aside(entry, letter)
     return events.MessageSetAside(component, message_id, count, letter.error, kept)

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 import attrs
 import pytest
 
+from minions import Retry
+from minions.flow.acks import AckSet
 from minions.flow.board import Held, Left
+from minions.flow.channel import Channel
+from minions.flow.codec import codec_of
+from minions.flow.journal import Journal
 from minions.flow.ledger import RecoveredChannel
-from minions.life.deaths import Deaths
+from minions.life.deaths import Deaths, answer
+from minions.testing import FakeClock
 
 A, B = "a.in", "b.in"
 Counts = Mapping[str, Mapping[int, int]]
@@ -65,3 +71,13 @@ def test_what_a_process_has_died_of(left: Left, expected: Deaths) -> None:
     before = attrs.asdict(left)
     assert Deaths.of(left, KEPT) == expected
     assert attrs.asdict(left) == before
+
+
+def test_what_is_set_aside_at_the_start_is_not_counted_as_handled() -> None:
+    channel = Channel(A, 0, codec=codec_of(int), retry=Retry(deaths=1), run_id="run")
+    channel.restore(3, AckSet(), [(1, b"1"), (2, b"2")], [(1, "before")])
+    clock = FakeClock()
+    journal = Journal(clock, durable=False)  # so that nobody has to write the dead letter
+    answer(Deaths({A: {1: 1}}), {A: channel}, journal, clock)
+    found = journal.statistics([channel]).inboxes[A]
+    assert (found.settled, found.set_aside, found.handled) == (1, 1, 0)
