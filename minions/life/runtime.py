@@ -10,7 +10,7 @@ import itertools
 import logging
 import random
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -196,8 +196,6 @@ class Runtime:
                 module=options.module,
             )
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
-        # CPU time of lives that have been followed by another; supervisor's thread only
-        self._cpu_before_s: defaultdict[str, float] = defaultdict(float)
         self._began_s = clock.monotonic()
         self._writer: Writer | None = None
         self._supervisor = Supervisor(
@@ -319,11 +317,9 @@ class Runtime:
 
     def statistics(self) -> Statistics:
         """What was counted so far. Any thread; each figure may be older than the next by a moment."""
-        lives = self.lives()
-        flow = self.journal.statistics(self.plan.channels.values(), [life.fence for life in lives])
-        cpu_s = defaultdict(float, self._cpu_before_s)
-        for life in lives:
-            cpu_s[life.name] += _cpu_s_of(life)
+        threads = list(self._threads.values())
+        flow = self.journal.statistics(self.plan.channels.values(), [thread.life.fence for thread in threads])
+        cpu_s = {thread.life.name: _cpu_s_of(thread) for thread in threads}
         sample, seen, writer = self.seen.sample, self.seen, self._writer
         return Statistics(
             up_for_s=self._clock.monotonic() - self._began_s,
@@ -629,10 +625,14 @@ class Runtime:
             self._threads_from,
             self._recorder,
         )
-        if component in self._threads:
-            self._cpu_before_s[component] += _cpu_s_of(self._threads[component].life)
+        before = self._threads.get(component)
         thread = self._threads[component] = ComponentThread(
-            life, self.journal, self.name, self.post, self._threads_from
+            life,
+            self.journal,
+            self.name,
+            self.post,
+            self._threads_from,
+            cpu_before_s=0.0 if before is None else _cpu_s_of(before),
         )
         try:
             thread.start()
@@ -788,8 +788,9 @@ class Runtime:
         )
 
 
-def _cpu_s_of(life: Life) -> float:
-    """CPU time that the own thread of a life has used so far, in seconds."""
+def _cpu_s_of(thread: ComponentThread) -> float:
+    """CPU time that a life and those before it have used so far on their own threads, in seconds."""
+    life = thread.life
     native_id = life.native_id
     used_s = thread_cpu_s(native_id) if native_id else None
-    return life.cpu_s if used_s is None else used_s  # one that has just ended has left its last word
+    return thread.cpu_before_s + (life.cpu_s if used_s is None else used_s)  # one that has just ended has left it there

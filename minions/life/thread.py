@@ -29,6 +29,7 @@ class ComponentThread:
 
     Attributes:
         life: what it drives.
+        cpu_before_s: CPU time of the lives before it. Here, so that whoever adds both has each once.
     """
 
     def __init__(
@@ -38,13 +39,17 @@ class ComponentThread:
         system: str,
         post: Callable[[Command], None],
         threads: Threads = OS_THREADS,
+        *,
+        cpu_before_s: float = 0.0,
     ) -> None:
         """Args:
         system: the name of the system, for the name of the thread.
         post: takes the reports; called on the thread itself.
         threads: where it comes from.
+        cpu_before_s: CPU time of the lives before it.
         """
         self.life = life
+        self.cpu_before_s = cpu_before_s
         self._journal = journal
         self._post = post
         self._threads = threads

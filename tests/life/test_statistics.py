@@ -197,6 +197,41 @@ def test_the_cpu_of_a_component_is_that_of_all_its_lives(system: System, start: 
     assert twice_s > 1.3 * once_s
 
 
+def test_the_cpu_of_a_life_is_counted_once_also_where_the_next_one_begins_meanwhile(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A counter that goes back is taken to have begun anew, and all that it had counts once more."""
+
+    class Busy(Component):
+        numbers = Inbox(Number)
+
+        def on_start(self) -> None:
+            if not lives:
+                sum(range(1_000_000))
+            lives.append(self)
+
+        @numbers.handler
+        def take(self, number: Number) -> None: ...
+
+    lives: list[Component] = []
+    source, busy = system.add(Numbers(count=1)), system.add(Busy())
+    system.connect(source.out, busy.numbers)
+    run = start(system).up()
+    run.wait_until_quiet()
+    journal = run.runtime.journal
+    count = journal.statistics
+
+    def meanwhile(*arguments: Any) -> Any:
+        system.restart(busy).result(20.0)
+        return count(*arguments)
+
+    with monkeypatch.context() as looking:
+        looking.setattr(journal, "statistics", meanwhile)
+        early_s = run.runtime.statistics().components["busy"].cpu_s
+    assert len(lives) == 2
+    assert 0 < early_s <= run.runtime.statistics().components["busy"].cpu_s
+
+
 # The last minutes -----------------------------------------------------------------------------------------------------
 
 
