@@ -119,8 +119,10 @@ class Mailbox:
     def fall_asleep_locked(self, only: Channel | None, timed: bool) -> bool:
         """Says that its thread is about to sleep; whether it has to look once more before, because something may have come.
 
-        Along a lane, that is, from a sender that saw nobody asleep: all others hold the lock that the caller holds.
+        Along a lane, that is, from a sender that saw nobody asleep: all others hold the lock that the caller holds. What was
+        measured is put down before, because from then on the system may be quiet, and its figures are to be complete.
         """
+        self.put_down_measured()
         self.asleep = True
         self.only = only
         self.timed = timed
@@ -130,6 +132,11 @@ class Mailbox:
             if channel.lanes:
                 has_lanes = True
         return has_lanes
+
+    def put_down_measured(self) -> None:
+        """Has what was measured in the histograms. On its own thread, with or without the lock."""
+        for meter in self.meters.values():
+            meter.settle()
 
     def put_down_locked(self, wakes: Wakes, but: Entry | None = None) -> None:
         """Gives what is in hand back to the front of its channels, and passes on the wake-ups that this reader will not use.

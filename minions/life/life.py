@@ -261,8 +261,8 @@ class Life:
                     self._put_down()
                     self._most = _MOST_BETWEEN_CALLS
             else:
-                for meter in self.mailbox.meters.values():
-                    meter.settle()
+                if self.fence.held:  # otherwise the mailbox has done it, before anybody took this life to be asleep
+                    self.mailbox.put_down_measured()
                 self._wait(self.parker, wake_s, "a message" if wake_s is None else self._awaited())
 
     def _before_taking(self) -> float | None:
@@ -724,8 +724,7 @@ class Life:
         """
         self._marks.let_go()
         if self._is_own_thread():
-            for meter in self.mailbox.meters.values():
-                meter.settle()
+            self.mailbox.put_down_measured()
         self._journal.end_life(self.mailbox, self.fence, failed=failed)
 
     # ------------------------------------------------------------------ what the instance asks (the context)

@@ -9,7 +9,9 @@ import pytest
 from minions import Histogram
 from minions.flow.channel import Channel, Wakes
 from minions.flow.lane import Lane
+from minions.flow.mailbox import Mailbox
 from minions.flow.meter import Mark, Marker, Meter
+from minions.flow.parker import Parker
 
 
 def run(meter: Meter, durations_s: list[float]) -> Histogram:
@@ -83,6 +85,17 @@ def test_nothing_is_left_out_when_a_life_settles_before_it_sleeps() -> None:
     meter.settle()
     assert meter.handling.take().count == 2_103
     assert meter.handling.take().max_s == pytest.approx(0.5, rel=0.01)
+
+
+def test_nothing_is_left_out_once_a_reader_counts_as_asleep() -> None:
+    """A system is quiet from then on, and whoever has waited for that reads the figures."""
+    channel = Channel("b.in", 0)
+    mailbox = Mailbox((channel,), Parker())
+    meter = mailbox.meters[channel]
+    run(meter, [1e-6] * 2_000)
+    meter.handled(3, 0.0, 3e-6, 9)
+    mailbox.fall_asleep_locked(None, timed=False)
+    assert meter.handling.take().count == 2_003
 
 
 def marked(moments_s: list[float], capacity: int = 1_000) -> list[Mark]:
