@@ -25,6 +25,7 @@ __all__ = ["Origin", "Place", "Units"]
 UNITS_FILE = "units.jsonl"
 _MOST_ORIGINS = 100_000
 _MOST_FILE_BYTES = 8 << 20
+_LONGEST_NUMBER = 20  # of digits; far longer ones Python refuses
 
 Place = tuple[str, int]
 """A message: the name of its channel, and its number there."""
@@ -134,14 +135,14 @@ def place_of(message_id: str) -> Place | None:
     """The message that an id names; None where it is none."""
     channel, _, number = message_id.rpartition("-")
     channel = channel.rpartition("-")[0]
-    return (channel, int(number)) if channel and number.isdecimal() else None
+    return (channel, int(number)) if channel and number.isdecimal() and len(number) < _LONGEST_NUMBER else None
 
 
 def _lines_of(file: Path) -> Iterator[tuple[Origin, list[str]]]:
     """What a file has, without the lines that are none, such as one that was begun when the process was killed."""
     with suppress(OSError), file.open("rb") as lines:
         for line in lines:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 match json.loads(line):
                     case [str(trace_id), str(unit_id), *sent] if all(isinstance(each, str) for each in sent):
                         yield Origin(trace_id, unit_id), [str(each) for each in sent]

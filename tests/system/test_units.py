@@ -492,6 +492,8 @@ def test_what_is_written_down_is_read_whatever_else_the_file_has(tmp_path: Path)
     units.close()
     with (tmp_path / "units.jsonl").open("ab") as file:
         file.write(b'nonsense\n\xff\xfe\n[1]\n{}\n["t", "u", 5]\n["t", "u", "x", "c.in-run-x"]\n["t", "u", "c.in-ru')
+    with (tmp_path / "units.jsonl").open("ab") as file:
+        file.write(b'\n["t", "u", "c.in-run-' + 5_000 * b"9" + b'"]\n' + 100_000 * b"[" + b"\n")
     again = Units(1.0)
     again.resume(tmp_path)
     assert again.origin_of(("c.in", 1)) == Origin("t", "u")
