@@ -269,14 +269,20 @@ class Runtime:
         except (
             BaseException
         ) as error:  # whatever it is, Ctrl-C too: the folder is free, and who waits for a start is told
-            self._let_go()
-            self._refuse(error)
+            try:
+                self._let_go(error)
+            finally:
+                self._refuse(error)
             raise
         self._started = True
         self.post(commands.Begin())
 
-    def _let_go(self) -> None:
-        """Closes what was opened for a start that has come to nothing."""
+    def _let_go(self, error: BaseException) -> None:
+        """Closes what was opened for a start that has come to nothing.
+
+        Args:
+            error: why. Whoever was told that the state was opened is told of the end too: a plugin may have opened something.
+        """
         self._patrol.close(_LAST_WORDS_TIMEOUT_S)
         if self._recorder is not None:
             self._recorder.close(_LAST_WORDS_TIMEOUT_S)
@@ -286,6 +292,15 @@ class Runtime:
         self.on_closing()
         if self._writer is not None:
             self._writer.close(_LEAST_TIME_FOR_LAST_COMMIT_S)
+            self._observer.post(
+                events.SystemStopped(
+                    reason="failed",
+                    problems=(describe(error),),
+                    survivors=(),
+                    left_messages=sum(channel.size for channel in self.plan.channels.values() if channel.durable),
+                    lost_messages=0,
+                )
+            )
         self._observer.close(_LAST_WORDS_TIMEOUT_S)
 
     def start_apart(self, when_ended: Callable[[], None]) -> None:

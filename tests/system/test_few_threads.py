@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from minions import Component, Inbox, Outbox, State, System
+from minions import Component, Inbox, Outbox, State, System, events
+from minions.hookspecs import RunningSystem, hookimpl
 from tests.system.conftest import PATIENCE_S
 
 NAMES = ["test/observer", "minions-writer", "test/supervisor", "test/watchdog"]
@@ -104,3 +105,33 @@ def test_a_system_in_the_foreground_says_so_and_can_be_run_later(tmp_path: Path,
     refused.clear()
     assert system.run() == "finished"
     assert kept.values == [0]
+
+
+class Serving:
+    """A plugin that has something open from `attached` to `system_stopped`."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @hookimpl
+    def attached(self, system: RunningSystem) -> None:
+        self.told.append(f"{system.name} begins")
+
+    @hookimpl
+    def system_stopped(self, event: events.SystemStopped) -> None:
+        self.told.append(f"{event.reason}: {'; '.join(event.problems)}")
+
+
+@pytest.mark.parametrize("name", ["test/supervisor", "test/watchdog"])
+def test_a_plugin_that_was_told_of_a_start_is_told_that_it_has_failed(
+    tmp_path: Path, refused: list[str], name: str
+) -> None:
+    system, _ = built(tmp_path / "state")
+    plugin = Serving()
+    system.plugins.register(plugin)
+    refused.append(name)
+    assert "can't start new thread" in str(raised_by(system.run))
+    assert plugin.told == ["test begins", "failed: RuntimeError: can't start new thread"]
+    refused.clear()
+    assert system.run() == "finished"
+    assert plugin.told[2:] == ["test begins", "finished: "]
