@@ -7,6 +7,7 @@ already; `minions` is imported by the first fixture that is used.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import inspect
 import sys
@@ -108,11 +109,10 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
         return h
 
     yield make
-    for h in reversed(mine):
-        if request.node.stash.get(_HAS_FAILED, False):
-            h.close()
-        else:
-            h.stop()
+    has_failed = request.node.stash.get(_HAS_FAILED, False)
+    with contextlib.ExitStack() as stack:  # which goes on where an `on_stop` raises
+        for h in mine:
+            stack.callback(h.close if has_failed else h.stop)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ from minions.model.wrapped import Wrapped
 from minions.system import System
 from minions.testing.disk import MemoryDisk
 from minions.testing.feeder import Feeder
-from minions.testing.looking import last_events, look_at
+from minions.testing.looking import HIDES, hidden_states, last_events, look_at
 from minions.testing.process import NO_FAILURES, Probe, Process, SimulatedLife
 from minions.testing.world import World
 
@@ -426,6 +426,8 @@ class Harness(Generic[C]):
 
     def _go(self, step: Callable[[], object]) -> None:
         """Drives the world, and deals with what came of it."""
+        if hidden := hidden_states(self._system):
+            raise UsageError(f"{hidden[0]} {HIDES}")
         heard = len(self.raised)
         step()
         if self._is_dying:

@@ -10,10 +10,12 @@ from minions import events
 from minions.life.life import Life
 from minions.life.runtime import Runtime
 from minions.life.traces import stack_of
+from minions.system import System
 
-__all__ = ["indented", "last_events", "line_of", "look_at"]
+__all__ = ["HIDES", "hidden_states", "indented", "last_events", "line_of", "look_at"]
 
 _MOST_EVENTS_SHOWN = 20
+HIDES = "was assigned from outside, which changes nothing in the component and hides what it keeps: let it change that itself"
 _LONG = ("traceback", "stack", "evidence")
 
 
@@ -56,3 +58,16 @@ def _at(life: Life) -> str:
     """What a life is at."""
     waits_for = life.waits_for
     return f", waits for {waits_for}" if waits_for else f", in {life.doing}\n{indented(stack_of(life.ident))}"
+
+
+def hidden_states(system: System) -> list[str]:
+    """The states that a test has assigned to from outside, each as ``component.state``.
+
+    Then the object answers what was assigned, and no more what its component keeps.
+    """
+    return [
+        f"{node.name}.{name}"
+        for node in system._topology.nodes
+        for name in node.declaration.states
+        if name in vars(node.blueprint)
+    ]

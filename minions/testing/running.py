@@ -29,7 +29,7 @@ from minions.model.ports import Inbox
 from minions.system import System
 from minions.testing.clock import FakeClock, RealClock
 from minions.testing.feeder import Feeder
-from minions.testing.looking import indented, last_events, line_of, look_at
+from minions.testing.looking import HIDES, hidden_states, indented, last_events, line_of, look_at
 from minions.testing.sleepers import PATIENCE_S
 
 __all__ = ["Running", "running"]
@@ -167,6 +167,8 @@ class Running:
             raise UsageError(
                 f"running({self.system.name!r}): the system runs already: end that block first, or make another system"
             )
+        if hidden := hidden_states(self.system):
+            raise UsageError(f"running({self.system.name!r}): {hidden[0]} {HIDES}")
         if self.folder is None:
             self.folder = Path(tempfile.mkdtemp(prefix="minions-test-"))
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -423,6 +425,7 @@ class Running:
                 f"{not_told or 'the last'} events were not told, because more happened than could be: nobody knows what was "
                 "among them, unless everything is expected (None)"
             )
+        yield from (f"{hidden} {HIDES}" for hidden in hidden_states(self.system))
         yield from self._leaked()
 
     def _leaked(self) -> Iterable[str]:

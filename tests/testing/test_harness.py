@@ -891,3 +891,13 @@ def test_ctrl_c_is_for_the_test_and_no_failure_of_the_component() -> None:
             h.send(h.component.readings, Reading(1.0))
         h.settle()
         assert (h.component.summary.count, h.raised) == (1, [])
+
+
+def test_a_state_that_a_test_assigns_to_is_refused_because_it_would_hide_what_is_kept() -> None:
+    with harness(Average()) as h:
+        h.send(h.component.readings, Reading(1.0))
+        h.component.summary = Summary(count=7)
+        with pytest.raises(UsageError, match=r"average.summary was assigned from outside, which changes nothing"):
+            h.send(h.component.readings, Reading(1.0))
+        del h.component.summary
+        assert h.component.summary.count == 1

@@ -167,6 +167,27 @@ def test_a_harness_is_stopped_after_a_test_that_passes_and_dropped_after_one_tha
     assert "passes=False stops" not in text
 
 
+def test_each_harness_is_stopped_although_another_one_raises_when_it_is(child: pytest.Pytester) -> None:
+    child.makepyfile(
+        SYSTEM
+        + """
+    class Grumbles(Component):
+        def on_stop(self):
+            raise ValueError("no")
+
+    class Says(Component):
+        def on_stop(self):
+            open("said.txt", "w").close()
+
+    def test_it(harness):
+        for component in Says(), Grumbles():
+            harness(component).start()
+    """
+    )
+    run(child).assert_outcomes(passed=1, errors=1)
+    assert child.path.joinpath("said.txt").exists()
+
+
 def test_options(child: pytest.Pytester) -> None:
     child.makepyfile(
         """

@@ -578,6 +578,17 @@ def test_what_no_system_no_clock_and_no_event_is_is_refused_by_name() -> None:
                 run.wait_for(cast(Any, kind))
 
 
+def test_a_state_that_a_test_assigns_to_is_refused_because_it_would_hide_what_is_kept() -> None:
+    system, average = greenhouse()
+    with pytest.raises(AssertionError, match=r"greenhouse: average.count was assigned from outside"), running(system):
+        average.count = 7
+    with pytest.raises(UsageError, match=r"running\('greenhouse'\): average.count was assigned from outside"):
+        running(system).__enter__()
+    del average.count
+    with running(system) as run:
+        run.until(lambda: average.count == 3)
+
+
 def test_what_was_not_told_may_have_been_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def floods(**expected: Any) -> None:
         system, average = greenhouse(0)
