@@ -25,10 +25,11 @@ from minions.testing.simulation import (
     Sources,
     refuse_bad_seed,
     refuse_bad_shrink_s,
+    run_once,
     scenario_of,
     simulate,
 )
-from minions.testing.worker import Asked, Progress, runs
+from minions.testing.worker import Asked, Progress, picture_of, runs
 
 __all__ = ["Explored", "explore"]
 
@@ -81,7 +82,8 @@ def explore(
     The runs are spread over processes, one a core, where these can import what is given: the system or its function, the
     sources, the invariants each at the top of a module. Otherwise, and for a few runs, they are made on the calling thread.
     The module is then imported by these processes too, so a script has to guard what it does with ``if __name__ ==
-    "__main__"``.
+    "__main__"``. They do not see what a test has changed in the module since, as by a monkeypatch: where the first run is another
+    one there, all are made on the calling thread, and with ``workers=1`` they surely are.
 
     Args:
         system, sources, invariants, at_end, faults, steps, allow, shrink_s: see `simulate`.
@@ -114,7 +116,7 @@ def explore(
         wanted = 1
         tell("on one core: what is simulated is not at the top of a module that another process can import")
     began_s = time.monotonic()
-    series = _here(make, seeds) if asked is None else _elsewhere(asked, seeds, wanted)
+    series = _here(make, seeds) if asked is None else _elsewhere(asked, seeds, wanted, make)
     latest = (0, 0, 0, 1)
     tell_s = began_s + _TELL_EVERY_S
     if asked is not None:
@@ -182,8 +184,8 @@ class _Refused(Exception):
     """Another process cannot make these runs."""
 
 
-def _elsewhere(asked: Asked, seeds: range, workers: int) -> Iterator[Step]:
-    """As `_here`, by other processes: each takes every so-many-th seed."""
+def _elsewhere(asked: Asked, seeds: range, workers: int, make: Callable[[], Scenario]) -> Iterator[Step]:
+    """As `_here`, by other processes: each takes every so-many-th seed. The first run is made here, too."""
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         latest: list[Progress] = []
         for number in range(workers):
@@ -200,6 +202,7 @@ def _elsewhere(asked: Asked, seeds: range, workers: int) -> Iterator[Step]:
                 if said is None:
                     selector.unregister(key.fileobj)
                     continue
+                _refuse_another_run(make, seeds.start, latest[number], said)
                 latest[number] = said
                 if said.failed is not None:
                     failed = said.failed if failed is None else min(failed, said.failed)
@@ -213,6 +216,16 @@ def _elsewhere(asked: Asked, seeds: range, workers: int) -> Iterator[Step]:
                 sum(getattr(each, name) for each in latest) for name in ("runs", "turns", "finished")
             )
             yield made, turns, finished, failed, workers
+
+
+def _refuse_another_run(make: Callable[[], Scenario], seed: int, before: Progress, said: Progress) -> None:
+    """What another process has made with the first seed has to be what is made here; looked at once."""
+    is_first = before.next_seed == seed and not before.runs
+    if is_first and list(said.first) != picture_of(run_once(make, seed)):
+        raise _Refused(
+            f"with seed {seed} another process makes another run: what is simulated was changed since its module was imported, "
+            "as by a monkeypatch, or depends on the process, as the order of a set of strings does"
+        )
 
 
 def _started(asked: Asked) -> subprocess.Popen[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +20,7 @@ from minions.testing.scripts import scripts_of
 from minions.testing.shrinking import shrunk
 from minions.testing.story import Story
 
-__all__ = ["Make", "Sources", "scenario_of", "simulate"]
+__all__ = ["Make", "Sources", "run_once", "scenario_of", "simulate"]
 
 _MOST_KNOWN = 1_000
 _NEVER_RUN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
@@ -109,6 +109,8 @@ def scenario_of(
         raise UsageError(f"faults={faults!r}: give Faults(...), such as Faults(crashes=0.1), or Faults.none()")
 
     _refuse_bad_classes(allow)
+    if isinstance(sources, Mapping):  # what can be gone through only once is a script of each run all the same
+        sources = {who: list(steps) if isinstance(steps, Iterator) else steps for who, steps in sources.items()}
     most_steps = steps
     known: Known = {}
 

@@ -11,19 +11,19 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from minions.errors import MinionsError
 from minions.testing.faults import Faults
-from minions.testing.outcome import Failure
+from minions.testing.outcome import Failure, Result
 from minions.testing.references import Reference
 from minions.testing.run import Scenario
 from minions.testing.simulation import run_once, scenario_of
 
-__all__ = ["Asked", "Progress", "main", "runs"]
+__all__ = ["Asked", "Progress", "main", "picture_of", "runs"]
 
 _TELL_EVERY_S = 0.25
 _YOUNG_OBJECTS = 20_000  # a run leaves many that are freed at once
@@ -80,6 +80,7 @@ class Progress:
         next_seed: the first seed that was not tried yet.
         failed: the seed that has failed, with which the series ends; None while none has.
         finished: how many of them came to their end by themselves.
+        first: what the first run was like; see `picture_of`.
     """
 
     runs: int
@@ -87,6 +88,12 @@ class Progress:
     next_seed: int
     failed: int | None = None
     finished: int = 0
+    first: Sequence[int] = ()
+
+
+def picture_of(outcome: Result | Failure) -> list[int]:
+    """What tells a run from most others; empty where it has failed."""
+    return [outcome.turns, outcome.units, outcome.commits] if isinstance(outcome, Result) else []
 
 
 def runs(make: Callable[[], Scenario], seeds: Iterable[int], every_s: float = _TELL_EVERY_S) -> Iterator[Progress]:
@@ -95,22 +102,24 @@ def runs(make: Callable[[], Scenario], seeds: Iterable[int], every_s: float = _T
     gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
     try:
         made = turns = told = finished = 0
+        first: list[int] = []
         seed = -1
         tell_s = time.monotonic() + every_s
         for seed in seeds:
             outcome = run_once(make, seed)
+            first = first or picture_of(outcome)
             if isinstance(outcome, Failure):
-                yield Progress(made + 1, turns, seed, seed, finished)
+                yield Progress(made + 1, turns, seed, seed, finished, first)
                 return
             made += 1
             turns += outcome.turns
             finished += outcome.finished
             if time.monotonic() >= tell_s:
                 told = made
-                yield Progress(made, turns, seed + 1, finished=finished)
+                yield Progress(made, turns, seed + 1, None, finished, first)
                 tell_s = time.monotonic() + every_s
         if made > told:
-            yield Progress(made, turns, seed + 1, finished=finished)
+            yield Progress(made, turns, seed + 1, None, finished, first)
     finally:
         gc.set_threshold(*before)
 

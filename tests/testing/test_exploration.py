@@ -133,6 +133,33 @@ def test_what_has_to_hold_at_the_end_is_looked_at_in_some_run(workers: int) -> N
         explored(5)
 
 
+LIMITS = {"most": 100}
+
+
+def none_is_too_large(view: View) -> None:
+    assert max(map(abs, view["sums"].got), default=0) < LIMITS["most"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_test_has_changed_meanwhile_is_seen(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setitem(SCRIPTS, "left", [*SCRIPTS["left"], Number(7)])
+    explored = explore(make, 20, sources=SCRIPTS, workers=workers, progress=told.append)
+    assert (explored.runs, explored.processes) == (20, 1)
+    if workers == 2:
+        assert told[0].startswith(
+            "on one core: with seed 0 another process makes another run: what is simulated was changed"
+        )
+    monkeypatch.setitem(LIMITS, "most", 3)
+    with pytest.raises(SimulationFailed, match="none_is_too_large"):
+        explore(make, 20, sources=SCRIPTS, invariants=none_is_too_large, workers=workers, progress=told.append)
+
+
+def test_what_can_be_gone_through_only_once_is_the_script_of_each_run() -> None:
+    scripts = {name: iter(script) for name, script in SCRIPTS.items()}
+    explore(make, 5, sources=scripts, at_end=everything, progress=lambda _: None)
+
+
 def is_seed(*seeds: int) -> bool:
     """Whether this is the run with one of these seeds: nothing was drawn in it so far."""
     return any(random.getstate() == random.Random(seed).getstate() for seed in seeds)
