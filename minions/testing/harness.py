@@ -142,10 +142,15 @@ class Harness(Generic[C]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            self.stop()
-        else:
+        if error is not None:
             self.close()
+            return
+        self.stop()
+        if self._crash_in is not None:
+            name, missing = self._crash_in
+            raise UsageError(
+                f"{self._node.name}: crash_in({name!r}): it never came to that: {missing} more would have had to end"
+            )
 
     def start(self) -> Self:
         """Starts it, if it does not run, with what is on disk.

@@ -901,3 +901,14 @@ def test_a_state_that_a_test_assigns_to_is_refused_because_it_would_hide_what_is
             h.send(h.component.readings, Reading(1.0))
         del h.component.summary
         assert h.component.summary.count == 1
+
+
+def test_a_crash_that_never_came_is_told_of_at_the_end_of_the_block() -> None:
+    h = harness(Average()).start()
+    h.crash_in("flush")
+    h.send(h.component.readings, Reading(1.0))
+    with pytest.raises(UsageError, match=r"average: crash_in\('flush'\): it never came to that: 1 more"):
+        h.__exit__(None, None, None)
+    with harness(Average()) as h:
+        h.crash_in("on_stop")
+    assert h.crashed
