@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 from collections import Counter
@@ -20,6 +21,7 @@ from minions.errors import (
     InboxFull,
     MinionsError,
     StoreError,
+    UsageError,
 )
 from minions.fence import Fence, Mode
 from minions.flow.calls import Call
@@ -36,7 +38,7 @@ from minions.testing.process import NO_FAILURES, Model, Probe, Process, Simulate
 from minions.testing.scripts import Script
 from minions.testing.story import Story, short
 from minions.testing.view import View
-from minions.testing.world import SimulatedThread, World
+from minions.testing.world import Dropped, SimulatedThread, World
 
 __all__ = ["Invariant", "Run", "Scenario"]
 
@@ -44,6 +46,7 @@ Invariant = Callable[[View], object]
 
 _AT_BOUNDARIES = ("crashes", "delays", "restarts")
 _WITHOUT_ERRORS = ("on_stop", "after_commit")
+_BOOLS = ("bool", "bool_")
 _DELAYS_S = (0.01, 1.0)
 _HANGS_FOR = 2.0
 """Stops: who hangs for so long is abandoned when somebody asks it to stop."""
@@ -430,12 +433,23 @@ class Run(Probe):
         except MinionsError as error:
             self.refuse(error)
             return
-        except Exception as error:  # noqa: BLE001 - reported: that is how an invariant says no
-            reason: Exception | None = error
+        except (Dropped, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - reported: that is how an invariant says no, `pytest.fail` too
+            reason: BaseException | None = error
             said = f": {error}" if str(error) else ""
             said = said if isinstance(error, AssertionError) else f" ({type(error).__name__}){said}"
         else:
-            if answer is not False:
+            if answer is None or answer is True:
+                return
+            if inspect.isawaitable(answer):
+                if inspect.iscoroutine(answer):
+                    answer.close()  # or Python says one more time that nobody has waited for it
+                self.refuse(
+                    UsageError(f"the invariant {name} is asynchronous: it has to be a plain function of a view")
+                )
+                return
+            if not _says_no(answer):
                 return
             said, reason = "", None
         values = "; ".join(f"{what} = {short(value)}" for what, value in view.read.items())
@@ -484,3 +498,8 @@ class Run(Probe):
     def _say(self, line: str) -> None:
         if self._story is not None:
             self._story.say(line)
+
+
+def _says_no(answer: object) -> bool:
+    """Whether that is False, or the False of numpy, which is what a comparison of numbers out of an array answers."""
+    return answer is False or (type(answer).__module__ == "numpy" and type(answer).__name__ in _BOOLS and not answer)

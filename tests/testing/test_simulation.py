@@ -385,6 +385,33 @@ def test_an_invariant_may_say_no_by_what_it_returns_or_by_any_error() -> None:
         simulate(summing(), sources=SCRIPT, invariants=lambda view: 1 / (view["sum"].total - 3))
 
 
+class Asynchronous:
+    async def __call__(self, view: View) -> None:
+        raise AssertionError
+
+
+def test_an_invariant_says_no_by_an_exit_and_by_the_false_of_numpy() -> None:
+    def fails_once(view: View) -> None:
+        if view["sum"].total == 3:
+            pytest.fail("three")
+
+    with pytest.raises(SimulationFailed, match=r"the invariant fails_once does not hold .*three \[sum.total = 3\]"):
+        simulate(summing(), sources=SCRIPT, invariants=fails_once, faults=Faults.none())
+
+    class NumpyBool(int):
+        pass
+
+    NumpyBool.__module__, NumpyBool.__name__ = "numpy", "bool_"
+
+    def is_small(view: View) -> object:
+        return NumpyBool(view["sum"].total < 3)
+
+    with pytest.raises(SimulationFailed, match="the invariant is_small does not hold"):
+        simulate(summing(), sources=SCRIPT, invariants=is_small, faults=Faults.none())
+    with pytest.raises(UsageError, match="the invariant Asynchronous is asynchronous"):
+        simulate(summing(), sources=SCRIPT, at_end=Asynchronous(), faults=Faults.none())
+
+
 def test_what_has_to_hold_at_the_end_is_looked_at_then_only() -> None:
     def nothing_came(view: View) -> None:
         assert not view["sum"].seen
