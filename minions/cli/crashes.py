@@ -10,6 +10,7 @@ from minions import Crash, CrashRefused
 from minions.cli.project import add_folder, folder_of
 from minions.cli.shown import print_json, print_table
 from minions.life.crash import CRASHES, crashes_in
+from minions.operate.client import NotRunning, has_socket
 
 __all__ = ["add_arguments", "run", "time_text"]
 
@@ -26,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     folder = folder_of(options)
+    if not (folder.is_dir() or has_socket(folder)):  # which is not the same as a system without crashes
+        raise NotRunning(f"no system runs on {folder}, and nothing is kept there")
     found = []
     for path, crash in crashes_in(folder):
         if isinstance(crash, CrashRefused):

@@ -169,6 +169,12 @@ class TestList:
         assert project.minions("crashes") == "there are no crashes\n"
         assert "there is no crash 'last'" in project.minions("replay", "last", code=6)
 
+    def test_a_folder_that_is_not_there_is_not_one_without_crashes(self, project: Project) -> None:
+        (project.folder / "file").write_text("")
+        for named in ("nowhere", "file"):
+            said = project.minions("crashes", "--folder", named, code=3)
+            assert f"no system runs on {named}, and nothing is kept there" in said
+
 
 class TestReplay:
     def test_it_fails_again_with_the_traceback_and_leaves_the_folder_as_it_is(self, project: Project) -> None:
