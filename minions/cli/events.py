@@ -13,7 +13,7 @@ import attrs
 from minions.cli.project import add_folder, folder_of
 from minions.cli.shown import printable
 from minions.observe.event_log import logged_events
-from minions.operate.client import Client, HungUp, NotRunning
+from minions.operate.client import Client, HungUp, NotRunning, has_socket
 from minions.operate.telling import text_of
 
 __all__ = ["add_arguments", "run"]
@@ -37,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
     folder = folder_of(options)
     if options.follow:
         return _follow(options, folder)
+    if not (folder.is_dir() or has_socket(folder)):  # which is not the same as a system of which nothing is to be told
+        raise NotRunning(f"no system runs on {folder}, and nothing is kept there")
     found: deque[dict[str, Any]] = deque(maxlen=max(0, options.last))
     for logged in logged_events(folder):
         time = logged.time.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -376,6 +376,11 @@ def test_a_name_of_which_there_are_no_dead_letters_is_said_with_those_of_which_t
     assert project.json("dead", "list", "--of", "pikcy") == {"letters": []}
 
 
+def test_events_of_a_folder_that_is_not_there_are_not_none(project: Project) -> None:
+    said = project.minions("events", "--folder", "nowhere", code=3)
+    assert "no system runs on nowhere, and nothing is kept there" in said
+
+
 def test_events_are_followed_until_the_system_ends(project: Project) -> None:
     project.start()
     following = subprocess.Popen(
