@@ -21,6 +21,7 @@ from minions.flow.store import Store, read_rows
 from minions.life.runtime import Options, Runtime
 from minions.testing import FakeClock
 from minions.testing.clock import RealClock
+from tests.ending import no_thread_is_left
 
 PATIENCE_S = 20.0
 """Only a test that fails waits so long."""
@@ -199,12 +200,8 @@ def new_system(tmp_path: Path) -> Callable[[], System]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """What a test starts, it ends."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive(), f"{thread.name} is left"
+    with no_thread_is_left(PATIENCE_S):
+        yield
 
 
 class Commits:

@@ -14,6 +14,7 @@ from minions.flow.parker import Parker
 from minions.observe.observer import Observer
 from minions.observe.plugins import Plugins
 from minions.testing import FakeClock
+from tests.ending import no_thread_is_left
 
 PATIENCE_S = 20.0
 """Only a test that fails waits so long."""
@@ -93,9 +94,5 @@ def watched() -> Iterator[Watched]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """What a test starts, it ends."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive(), f"{thread.name} is left"
+    with no_thread_is_left(PATIENCE_S):
+        yield

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ending import no_thread_is_left
 
 PATIENCE_S = 20.0
 """Only a test that fails waits so long."""
@@ -25,12 +26,8 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """What a test starts, it ends."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive(), f"{thread.name} is left"
+    with no_thread_is_left(PATIENCE_S):
+        yield
 
 
 class Raw:

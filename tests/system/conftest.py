@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.ending import no_thread_is_left
 
 PATIENCE_S = 30.0
 """Only a test that fails waits so long."""
@@ -176,9 +177,5 @@ def small_disk() -> Iterator[SmallDisk]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """What a test starts, it ends."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive(), f"{thread.name} is left"
+    with no_thread_is_left(PATIENCE_S):
+        yield

@@ -87,6 +87,7 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads, provider = set(threading.enumerate()), trace.get_tracer_provider()
     yield
     for thread in set(threading.enumerate()) - threads:
+        thread._started.wait(PATIENCE_S)  # type: ignore[attr-defined]  # one that just begins cannot be joined yet
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), thread.name
     assert trace.get_tracer_provider() is provider

@@ -72,6 +72,7 @@ def _nothing_is_left() -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), len([*Path("/proc/self/fd").iterdir()])
     yield
     for thread in set(threading.enumerate()) - threads:
+        thread._started.wait(PATIENCE_S)  # type: ignore[attr-defined]  # one that just begins cannot be joined yet
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), thread.name
     assert len([*Path("/proc/self/fd").iterdir()]) == descriptors
