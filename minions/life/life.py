@@ -466,7 +466,7 @@ class Life:
         began_s = monotonic()
         try:
             count = way(entries[0][0], entries)
-        except BaseException:
+        except BaseException:  # whatever a handler raises: it is raised on, and its time is counted
             failed = self.current
             if failed is not None and any(entry is failed for entry in entries):  # it has taken its time all the same
                 meter.handled(_place_of(failed, entries) + 1, began_s, monotonic(), failed[1])
@@ -791,7 +791,7 @@ class Life:
         self.waits_for = f"{queue.name}.{method}() to answer"
         try:
             answer = wait_for_answer(call, self._journal.calls, clock, deadline_s, timeout_s)
-        except Exception as error:
+        except Exception as error:  # whatever the other component raises: it is raised on, and noted for a replay
             if self._trail is not None:  # not the error itself: its traceback leads to the instance
                 self._trail.note(self.units, self._only_message(), call, "raised", (type(error), error.args))
             raise

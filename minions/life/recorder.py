@@ -289,7 +289,7 @@ class Recorder:
                     raise OSError(errno.ENOSPC, "it was written in part", str(path))
                 os.fsync(file.fileno())
             unfinished.rename(path)
-        except BaseException:
+        except BaseException:  # whatever it is, no half file is left; it is raised on, and counted by who calls
             with suppress(OSError):
                 unfinished.unlink()
             raise

@@ -497,7 +497,7 @@ class _ReplayedLife(Life):
         crash = self._crash
         try:
             self.begin()
-        except Exception as error:
+        except Exception as error:  # whatever on_start raises: it is raised on, and said
             if self._preparing:  # nothing can be told of the unit itself
                 self.stopped = f"on_start() fails here, before the unit that had failed: {describe(error)}"
             raise

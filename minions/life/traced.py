@@ -178,7 +178,7 @@ class TracedLife(Life):
         """Around a unit that has begun."""
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # whatever ends the unit: it is raised on, and told
             self._end_work(error)
             raise
         self._end_work()  # where it has changed nothing, and so was not submitted
@@ -243,7 +243,7 @@ class TracedLife(Life):
             self._begin_work(self._hook)
             try:
                 yield
-            except BaseException as error:
+            except BaseException as error:  # whatever ends the unit: it is raised on, and told
                 self._end_work(error)
                 raise
 
@@ -269,7 +269,7 @@ class TracedLife(Life):
     def _run(self) -> None:
         try:
             super()._run()
-        except BaseException as error:
+        except BaseException as error:  # whatever ends the unit: it is raised on, and told
             self._end_work(error)
             raise
 

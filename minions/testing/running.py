@@ -182,7 +182,7 @@ class Running:
         if self._until_up:
             try:
                 self.until(lambda: self.seen(events.SystemStarted) or runtime.is_over)
-            except BaseException as error:
+            except BaseException as error:  # whatever it is, the system is stopped; it is raised on
                 self.__exit__(type(error), error, error.__traceback__)
                 raise
         return self

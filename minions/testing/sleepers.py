@@ -157,7 +157,7 @@ class _Thread(threading.Thread):
             self._sleepers._alive[self] = False
         try:
             super().start()
-        except BaseException:
+        except BaseException:  # whatever it is, a thread that has not begun is not waited for; it is raised on
             self._end()
             raise
 

@@ -367,8 +367,8 @@ class SimulatedThread:
         except Dropped:
             if not self._world.over:
                 raise
-        except BaseException:
-            if not self._world.over:  # what the dead say is not heard
+        except BaseException:  # whatever it is: raised on, unless all is over, when what the dead say is not heard
+            if not self._world.over:
                 raise
         finally:
             del target

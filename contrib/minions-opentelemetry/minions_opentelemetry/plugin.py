@@ -69,7 +69,7 @@ class OpenTelemetry:
                 interval_ms = self.settings.metrics_interval_s * 1_000
                 exporter = exporter_named("metrics", self.settings.metrics)
                 self._metrics = Metrics(system, resource, PeriodicExportingMetricReader(exporter, interval_ms))
-        except BaseException:
+        except BaseException:  # whatever it is, what was opened is closed; it is raised on, and told as the plugin's
             self._close()
             raise
 
