@@ -212,7 +212,8 @@ def test_who_waits_at_a_door_of_the_runtime_has_not_stalled(
         "sleep": "its sleep to end",
         "pause": "somebody to resume it",
     }[door]
-    others = ["waits", *(["minions-writer"] if door == "commit" else [])]
+    held_ones = {"commit": ["waits", "minions-writer"], "pause": []}
+    others = held_ones.get(door, ["waits"])  # who waits at a gate of this test and not at a door
     clock.settle(besides=others)
     assert life.waits_for == waits
     for _ in range(6):
