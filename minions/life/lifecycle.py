@@ -7,6 +7,11 @@ import enum
 __all__ = ["MOVES", "Phase"]
 
 
+_ENDED = frozenset({"finished", "stopped", "abandoned"})
+_UP = frozenset({"running", "paused"})
+_WITH_THREAD = frozenset({"starting", "stopping"}) | _UP
+
+
 class Phase(enum.Enum):
     """Where a component is in its lifecycle."""
 
@@ -29,24 +34,13 @@ class Phase(enum.Enum):
     ABANDONED = "abandoned"
     """Its thread did not end in time; its fence is cut."""
 
-    @property
-    def has_ended(self) -> bool:
+    def __init__(self, value: str) -> None:
+        self.has_ended = value in _ENDED
         """Whether no life follows unless somebody asks for one."""
-        return self in _ENDED
-
-    @property
-    def has_thread(self) -> bool:
+        self.has_thread = value in _WITH_THREAD
         """Whether a thread of this component is at work."""
-        return self in _WITH_THREAD
-
-    @property
-    def is_up(self) -> bool:
+        self.is_up = value in _UP
         """Whether it has started and was not asked to stop."""
-        return self is Phase.RUNNING or self is Phase.PAUSED
-
-
-_ENDED = frozenset({Phase.FINISHED, Phase.STOPPED, Phase.ABANDONED})
-_WITH_THREAD = frozenset({Phase.STARTING, Phase.RUNNING, Phase.PAUSED, Phase.STOPPING})
 
 
 MOVES: dict[Phase, frozenset[Phase]] = {

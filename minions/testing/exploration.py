@@ -18,7 +18,7 @@ import attrs
 from minions.errors import UsageError
 from minions.testing.faults import Faults
 from minions.testing.references import Reference
-from minions.testing.run import Scenario
+from minions.testing.run import Scenario, one_after_the_other
 from minions.testing.simulation import (
     Invariants,
     Make,
@@ -221,7 +221,11 @@ def _elsewhere(asked: Asked, seeds: range, workers: int, make: Callable[[], Scen
 def _refuse_another_run(make: Callable[[], Scenario], seed: int, before: Progress, said: Progress) -> None:
     """What another process has made with the first seed has to be what is made here; looked at once."""
     is_first = before.next_seed == seed and not before.runs
-    if is_first and list(said.first) != picture_of(run_once(make, seed)):
+    if not is_first:
+        return
+    with one_after_the_other():
+        here = picture_of(run_once(make, seed))
+    if list(said.first) != here:
         raise _Refused(
             f"with seed {seed} another process makes another run: what is simulated was changed since its module was imported, "
             "as by a monkeypatch, or depends on the process, as the order of a set of strings does"

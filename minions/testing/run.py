@@ -6,7 +6,8 @@ import inspect
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
@@ -38,9 +39,9 @@ from minions.testing.process import NO_FAILURES, Model, Probe, Process, Simulate
 from minions.testing.scripts import Script
 from minions.testing.story import Story, short
 from minions.testing.view import View
-from minions.testing.world import Dropped, SimulatedThread, World
+from minions.testing.world import Dropped, SimulatedThread, World, hearing_interrupts
 
-__all__ = ["Invariant", "Run", "Scenario"]
+__all__ = ["Invariant", "Run", "Scenario", "one_after_the_other"]
 
 Invariant = Callable[[View], object]
 
@@ -85,8 +86,19 @@ class Scenario:
     allow: tuple[type[BaseException], ...] = ()
 
 
+@contextmanager
+def one_after_the_other() -> Iterator[None]:
+    """A block of runs: the global `random`, which each of them seeds, is left as it was, and Ctrl-C comes between two turns."""
+    before = random.getstate()
+    try:
+        with hearing_interrupts():
+            yield
+    finally:
+        random.setstate(before)
+
+
 class Run(Probe):
-    """One run. Make it, call `go` once.
+    """One run. Make it, call `go` once, in a block of `one_after_the_other`.
 
     Attributes:
         choices: those that it has made.
@@ -113,6 +125,7 @@ class Run(Probe):
         self._turns = 0
         self._process: Process
         self._world: World
+        self._view: View
         faults = scenario.faults
         # How likely each kind is, and whether it is left out.
         times = _TIMES[choices.below("without calm", len(_TIMES))]
@@ -133,7 +146,7 @@ class Run(Probe):
         self._most_crashes = deaths - 1 if faults.spare else faults.most
 
     def go(self) -> Result | Failure:
-        """Runs it to its end. Blocks; the global `random` is seeded, and is left as it was.
+        """Runs it to its end. Blocks; the global `random` is seeded.
 
         Returns:
             What has become of it.
@@ -141,17 +154,13 @@ class Run(Probe):
         Raises:
             MinionsError: the simulation is not used as it can be.
         """
-        before = random.getstate()
         random.seed(self._seed)
-        try:
-            now_s = 1_000.0
-            while True:
-                ended = self._one_process(now_s)
-                if ended is not None:
-                    return ended
-                now_s = self._world.now_s + _DOWN_S
-        finally:
-            random.setstate(before)
+        now_s = 1_000.0
+        while True:
+            ended = self._one_process(now_s)
+            if ended is not None:
+                return ended
+            now_s = self._world.now_s + _DOWN_S
 
     # ------------------------------------------------------------------ processes
     def _one_process(self, now_s: float) -> Result | Failure | None:
@@ -162,6 +171,7 @@ class Run(Probe):
         process = self._process = Process(
             self._scenario.system, world, self._disk, self, model=self._scenario.model, run_id=f"run{number}"
         )
+        self._view = View(self._scenario.system._topology, process.runtime, self._disk, self._cache)
         self._death = ""
         try:
             process.start()
@@ -418,16 +428,8 @@ class Run(Probe):
             self._look_at(invariant, at_end)
 
     def _look_at(self, invariant: Invariant, at_end: bool) -> None:
-        view = View(
-            self._scenario.system._topology,
-            self._process.runtime,
-            self._disk,
-            self._cache,
-            crashes=self._counted["crashes"],
-            now_s=self._world.now_s,
-            at_end=at_end,
-        )
-        name = getattr(invariant, "__name__", type(invariant).__name__)
+        view = self._view
+        view.look(crashes=self._counted["crashes"], now_s=self._world.now_s, at_end=at_end)
         try:
             answer = invariant(view)
         except MinionsError as error:
@@ -446,12 +448,15 @@ class Run(Probe):
                 if inspect.iscoroutine(answer):
                     answer.close()  # or Python says one more time that nobody has waited for it
                 self.refuse(
-                    UsageError(f"the invariant {name} is asynchronous: it has to be a plain function of a view")
+                    UsageError(
+                        f"the invariant {_named(invariant)} is asynchronous: it has to be a plain function of a view"
+                    )
                 )
                 return
             if not _says_no(answer):
                 return
             said, reason = "", None
+        name = _named(invariant)
         values = "; ".join(f"{what} = {short(value)}" for what, value in view.read.items())
         self._fail(("invariant", name), f"the invariant {name} does not hold{said} [{values}]", reason)
 
@@ -498,6 +503,10 @@ class Run(Probe):
     def _say(self, line: str) -> None:
         if self._story is not None:
             self._story.say(line)
+
+
+def _named(invariant: Invariant) -> str:
+    return getattr(invariant, "__name__", type(invariant).__name__)
 
 
 def _says_no(answer: object) -> bool:

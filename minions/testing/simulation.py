@@ -15,7 +15,7 @@ from minions.testing.choices import Choices, Taken, said, understood
 from minions.testing.faults import Faults
 from minions.testing.outcome import Failure, Result, SimulationFailed
 from minions.testing.process import Process
-from minions.testing.run import Invariant, Run, Scenario
+from minions.testing.run import Invariant, Run, Scenario, one_after_the_other
 from minions.testing.scripts import scripts_of
 from minions.testing.shrinking import shrunk
 from minions.testing.story import Story
@@ -83,10 +83,11 @@ def simulate(
     refuse_bad_shrink_s(shrink_s)
     make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
     given = None if choices is None else understood(choices)
-    outcome, taken = _outcome(make(), seed, given)
-    if isinstance(outcome, Result):
-        return outcome
-    raise _shown(make, seed, outcome, taken, shrink_s, _named(system)) from outcome.error
+    with one_after_the_other():
+        outcome, taken = _outcome(make(), seed, given)
+        if isinstance(outcome, Result):
+            return outcome
+        raise _shown(make, seed, outcome, taken, shrink_s, _named(system)) from outcome.error
 
 
 def scenario_of(
@@ -183,7 +184,7 @@ def _outcome(
 
 
 def run_once(make: Callable[[], Scenario], seed: int) -> Result | Failure:
-    """One run; what has become of it."""
+    """One run, in a block of `one_after_the_other`; what has become of it."""
     return _outcome(make(), seed)[0]
 
 

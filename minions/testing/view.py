@@ -1,11 +1,11 @@
 """What invariants look at: states, tables and waiting messages, as of the last whole unit of work and as of the last commit.
 
-A `View` is made for each look and reads only what it is asked for. What it answers is not to be changed.
+A `View` is made for each process and reads only what it is asked for. What it answers is not to be changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from minions.errors import UsageError
@@ -24,7 +24,8 @@ from minions.testing.disk import MemoryDisk
 
 __all__ = ["ComponentView", "Picture", "View"]
 
-Read = Callable[[str, Any], None]
+Read = dict[tuple[str, str, str], Any]
+"""By the picture, the component and what was asked for of it."""
 
 
 class View:
@@ -42,42 +43,37 @@ class View:
         at_end: whether the run has come to its end.
     """
 
-    def __init__(
-        self,
-        topology: Topology,
-        runtime: Runtime,
-        disk: MemoryDisk,
-        cache: dict[Any, Any],
-        *,
-        crashes: int,
-        now_s: float,
-        at_end: bool,
-    ) -> None:
+    def __init__(self, topology: Topology, runtime: Runtime, disk: MemoryDisk, cache: dict[Any, Any]) -> None:
         """Args:
         topology: the system.
         runtime: that of the process that runs.
         disk: its disk.
         cache: what was decoded before; one for all views of a run.
-        crashes, now_s, at_end: see above.
         """
-        self.read: dict[str, Any] = {}  # what was asked for, and the answer, for people
+        self._read: dict[tuple[str, str, str], Any] = {}  # what was asked for since the last `look`, and the answer
+        self.crashes = 0
+        self.now_s = 0.0
+        self.at_end = False
+        self.whole = Picture(topology, runtime, _Whole(runtime), cache, self._read, "")
+        self.committed = Picture(topology, runtime, _Committed(disk, cache), cache, self._read, "committed ")
+
+    def look(self, *, crashes: int, now_s: float, at_end: bool) -> None:
+        """Begins another look; for the arguments see above."""
+        self._read.clear()
         self.crashes = crashes
         self.now_s = now_s
         self.at_end = at_end
-        self.whole = Picture(topology, runtime, _Whole(runtime), cache, self._note_whole)
-        self.committed = Picture(topology, runtime, _Committed(disk, runtime, cache), cache, self._note_committed)
+
+    @property
+    def read(self) -> dict[str, Any]:
+        """What was asked for since this look began, and the answer, for people."""
+        return {"".join(asked): answer for asked, answer in self._read.items()}
 
     def __getitem__(self, component: Component | str) -> ComponentView:
         return self.whole[component]
 
     def __repr__(self) -> str:
         return "<view>"
-
-    def _note_whole(self, what: str, value: Any) -> None:
-        self.read[what] = value
-
-    def _note_committed(self, what: str, value: Any) -> None:
-        self.read[f"committed {what}"] = value
 
 
 class _Source(Protocol):
@@ -98,15 +94,19 @@ class Picture:
     """All components as of one moment. ``picture["bank"]``, or the component that was added in the place of its name."""
 
     def __init__(
-        self, topology: Topology, runtime: Runtime, source: _Source, cache: dict[Any, Any], note: Read
+        self, topology: Topology, runtime: Runtime, source: _Source, cache: dict[Any, Any], read: Read, prefix: str
     ) -> None:
         self._topology = topology
         self._runtime = runtime
         self._source = source
         self._cache = cache
-        self._note = note
+        self._read = read
+        self._prefix = prefix  # of what is noted as read
+        self._views: dict[Any, ComponentView] = {}  # by name
 
     def __getitem__(self, component: Component | str) -> ComponentView:
+        if isinstance(component, str) and (view := self._views.get(component)) is not None:
+            return view
         node = self._topology.node_of(component) if isinstance(component, Component) else None
         name = node.name if node is not None else component
         plan = self._runtime.plan.nodes.get(name) if isinstance(name, str) else None
@@ -115,7 +115,8 @@ class Picture:
                 f"there is no component {component!r} in the system that is simulated; there are "
                 f"{', '.join(self._runtime.plan.nodes)}"
             )
-        return ComponentView(plan, None, self._source, self._cache, self._note)
+        view = self._views[name] = ComponentView(plan, None, self._source, self._cache, self._read, self._prefix)
+        return view
 
     def __repr__(self) -> str:
         return "<view of all components>"
@@ -126,7 +127,7 @@ class Picture:
         name = view._plan.node.name
         letters = [each for each in self._source.dead_letters() if each.channel.partition(".")[0] == name]
         found = tuple(self._runtime.dead_letters.message_of(letter) for letter in letters)
-        self._note(f"dead letters of {name}", found)
+        self._read[self._prefix, "dead letters of ", name] = found
         return found
 
 
@@ -134,34 +135,44 @@ class ComponentView:
     """One component; its states, tables and inboxes are attributes."""
 
     def __init__(
-        self, plan: NodePlan, partition: int | None, source: _Source, cache: dict[Any, Any], note: Read
+        self,
+        plan: NodePlan,
+        partition: int | None,
+        source: _Source,
+        cache: dict[Any, Any],
+        read: Read,
+        prefix: str,
     ) -> None:
+        name = plan.node.name
         self._plan = plan
-        self._partition = partition
+        self._home_of = name if partition is None else home_of(name, partition)
+        self._has_home = partition is not None or not plan.partitioned
         self._source = source
         self._cache = cache
-        self._note = note
+        self._read = read
+        self._prefix = prefix
 
     def partition(self, key: Any) -> ComponentView:
         """The same as seen from the partition of a key, for a component with `partition_by`."""
-        return ComponentView(self._plan, partition_of_key(key), self._source, self._cache, self._note)
+        return ComponentView(
+            self._plan, partition_of_key(key), self._source, self._cache, self._read, self._prefix
+        )
 
     def __getattr__(self, name: str) -> Any:
         plan = self._plan
         if name in plan.state_codecs:
-            value = self._state(name)
+            value = shown = self._state(name)
         elif name in plan.table_codecs:
             value = TableView(name, self._home, plan.table_codecs[name], self._source.unsaved(), self._source.reader())
-            self._note(f"{self._home}.{name}", dict(value))
-            return value
+            shown = dict(value)
         elif name in plan.reads:
-            value = self._source.messages(plan.reads[name])
+            value = shown = self._source.messages(plan.reads[name])
         else:
             has = [*plan.state_codecs, *plan.table_codecs, *plan.reads]
             raise AttributeError(
                 f"{plan.node.name} has no state, table or inbox {name!r} that could be looked at; it has {', '.join(has)}"
             )
-        self._note(f"{self._home}.{name}", value)
+        self._read[self._prefix, f"{self._home_of}.", name] = shown
         return value
 
     def __repr__(self) -> str:
@@ -169,10 +180,10 @@ class ComponentView:
 
     @property
     def _home(self) -> str:
-        name = self._plan.node.name
-        if self._plan.partitioned and self._partition is None:
+        if not self._has_home:
+            name = self._plan.node.name
             raise UsageError(f"{name} has a state for each partition: say view[{name!r}].partition(key)")
-        return name if self._partition is None else home_of(name, self._partition)
+        return self._home_of
 
     def _state(self, name: str) -> Any:
         stored = self._source.states(self._home).get(name)
@@ -215,9 +226,8 @@ class _Whole:
 class _Committed:
     """What is on disk."""
 
-    def __init__(self, disk: MemoryDisk, runtime: Runtime, cache: dict[Any, Any]) -> None:
+    def __init__(self, disk: MemoryDisk, cache: dict[Any, Any]) -> None:
         self._disk = disk
-        self._runtime = runtime
         self._cache = cache
 
     def states(self, home: str) -> Mapping[str, bytes]:

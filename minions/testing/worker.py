@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -20,7 +21,7 @@ from minions.errors import MinionsError
 from minions.testing.faults import Faults
 from minions.testing.outcome import Failure, Result
 from minions.testing.references import Reference
-from minions.testing.run import Scenario
+from minions.testing.run import Scenario, one_after_the_other
 from minions.testing.simulation import run_once, scenario_of
 
 __all__ = ["Asked", "Progress", "main", "picture_of", "runs"]
@@ -83,9 +84,9 @@ class Progress:
         first: what the first run was like; see `picture_of`.
     """
 
-    runs: int
-    turns: int
-    next_seed: int
+    runs: int = 0
+    turns: int = 0
+    next_seed: int = 0
     failed: int | None = None
     finished: int = 0
     first: Sequence[int] = ()
@@ -98,28 +99,43 @@ def picture_of(outcome: Result | Failure) -> list[int]:
 
 def runs(make: Callable[[], Scenario], seeds: Iterable[int], every_s: float = _TELL_EVERY_S) -> Iterator[Progress]:
     """Makes one run with each seed until one fails, and says now and then, and at the end, how far it has come."""
-    before = gc.get_threshold()
-    gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
-    try:
-        made = turns = told = finished = 0
-        first: list[int] = []
-        seed = -1
-        tell_s = time.monotonic() + every_s
+    progress, left = Progress(), iter(seeds)
+    while progress.failed is None:
+        made = progress.runs
+        progress = _some_runs(make, left, progress, every_s)
+        if progress.runs == made:
+            return
+        yield progress
+
+
+def _some_runs(make: Callable[[], Scenario], seeds: Iterator[int], so_far: Progress, for_s: float) -> Progress:
+    """Makes runs until one fails or the time is over, one at least; how far the series has come with them."""
+    made, turns, finished, first = so_far.runs, so_far.turns, so_far.finished, so_far.first
+    until_s = time.monotonic() + for_s
+    next_seed, failed = so_far.next_seed, None
+    with one_after_the_other(), _young_objects():
         for seed in seeds:
             outcome = run_once(make, seed)
             first = first or picture_of(outcome)
-            if isinstance(outcome, Failure):
-                yield Progress(made + 1, turns, seed, seed, finished, first)
-                return
             made += 1
+            next_seed = seed + 1
+            if isinstance(outcome, Failure):
+                next_seed = failed = seed
+                break
             turns += outcome.turns
             finished += outcome.finished
-            if time.monotonic() >= tell_s:
-                told = made
-                yield Progress(made, turns, seed + 1, None, finished, first)
-                tell_s = time.monotonic() + every_s
-        if made > told:
-            yield Progress(made, turns, seed + 1, None, finished, first)
+            if time.monotonic() >= until_s:
+                break
+    return Progress(made, turns, next_seed, failed, finished, first)
+
+
+@contextmanager
+def _young_objects() -> Iterator[None]:
+    """A block in which the garbage collector lets more objects be made before it looks."""
+    before = gc.get_threshold()
+    gc.set_threshold(_YOUNG_OBJECTS, *before[1:])
+    try:
+        yield
     finally:
         gc.set_threshold(*before)
 

@@ -33,7 +33,7 @@ from minions.clock import Parkable
 from minions.errors import UsageError
 from minions.threads import Thread
 
-__all__ = ["Dropped", "SimulatedClock", "SimulatedThread", "SimulatedThreads", "World"]
+__all__ = ["Dropped", "SimulatedClock", "SimulatedThread", "SimulatedThreads", "World", "hearing_interrupts"]
 
 Pick = Callable[[Sequence["SimulatedThread"]], int]
 
@@ -119,12 +119,14 @@ class World:
         if _current_greenlet() is not self._hub:
             raise UsageError("a World is driven by the thread that made it, and not by one of its own")
         self._halted = False
-        before = self._hear_interrupts()
-        try:
-            return self._take_turns(until, until_s)
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+        with hearing_interrupts():
+            if self.os_ident != _ears.os_ident:
+                return self._take_turns(until, until_s)
+            before, _ears.world = _ears.world, self
+            try:
+                return self._take_turns(until, until_s)
+            finally:
+                _ears.world = before
 
     def _take_turns(self, until: Callable[[], bool] | None, until_s: float) -> bool:
         ready, pick = self._ready, self.pick
@@ -146,18 +148,16 @@ class World:
                 raise KeyboardInterrupt
         return True
 
-    def _hear_interrupts(self) -> Any:
-        """Sees to it that Ctrl-C halts the world; what there was in its place, or None where it is not for us."""
-        if threading.current_thread() is not threading.main_thread():
-            return None
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            return None
-        return signal.signal(signal.SIGINT, self._interrupt)
+    def interrupt(self) -> bool:
+        """Has the driver raise KeyboardInterrupt between two turns. By a signal handler, while the world runs.
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        Returns:
+            Whether it will: otherwise no thread has the turn, or the one that has it had finds no end.
+        """
         if self.current is None or self._interrupted:
-            signal.default_int_handler(number, frame)
+            return False
         self._interrupted = self._halted = True
+        return True
 
     def settle(self) -> None:
         """Lets the threads run until nobody can go on. Time stands still."""
@@ -305,6 +305,48 @@ class World:
         if thread.refusals > _MOST_REFUSALS:
             self._hub.switch()  # for good
         raise Dropped(f"{thread.name} belongs to a process that is dead")
+
+
+class hearing_interrupts:  # noqa: N801 - said like a function
+    """A block in which Ctrl-C halts the world that runs: no thread of it meets the KeyboardInterrupt. Blocks may be nested.
+
+    Outside of the main thread, and where somebody else has taken the signal, it does nothing.
+    """
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before: Any = None  # what heard before; None where this block has changed nothing
+        if _ears.os_ident or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, _ears.hear)
+            _ears.os_ident = threading.get_ident()
+
+    def __exit__(self, *raised: object) -> None:
+        if self._before is not None:
+            _ears.os_ident = 0
+            signal.signal(signal.SIGINT, self._before)
+
+
+class _Ears:
+    """Who hears of Ctrl-C. Of the main thread only.
+
+    Attributes:
+        world: that runs; None while none does.
+        os_ident: of the main thread while it hears; otherwise 0.
+    """
+
+    def __init__(self) -> None:
+        self.world: World | None = None
+        self.os_ident = 0
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        if self.world is None or not self.world.interrupt():
+            signal.default_int_handler(number, frame)
+
+
+_ears = _Ears()
 
 
 class SimulatedThread:
