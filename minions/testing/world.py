@@ -91,6 +91,7 @@ class World:
         self.over = False
         self.on_idle: Callable[[], None] = lambda: None
         self._halted = False
+        self._until: Callable[[], bool] | None = None  # what `run` was given
         self._interrupted = False  # by Ctrl-C, while a thread had the turn
         self._idents = count(1)
         self._orders = count()
@@ -129,24 +130,28 @@ class World:
                 _ears.world = before
 
     def _take_turns(self, until: Callable[[], bool] | None, until_s: float) -> bool:
-        ready, pick = self._ready, self.pick
-        while not self._stops(until):
-            if not ready:
-                self.on_idle()
-                if not (ready or self._stops(until) or self._move_time(until_s)):
-                    return False
-                continue
-            thread = ready.pop(pick(ready) if len(ready) > 1 else 0)
-            self.turns += 1
-            self.current = thread
-            try:
-                thread.switch_to()
-            finally:
-                self.current = None
-            if self._interrupted:
-                self._interrupted = False
-                raise KeyboardInterrupt
-        return True
+        ready = self._ready
+        outer, self._until = self._until, until
+        try:
+            while not self._stops():
+                if not ready:
+                    self.on_idle()
+                    if not (ready or self._stops() or self._move_time(until_s)):
+                        return False
+                    continue
+                thread = self._picked()
+                if thread is not None:
+                    self.current = thread
+                    try:
+                        thread.greenlet.switch()
+                    finally:
+                        self.current = None
+                if self._interrupted:
+                    self._interrupted = False
+                    raise KeyboardInterrupt
+            return True
+        finally:
+            self._until = outer
 
     def interrupt(self) -> bool:
         """Has the driver raise KeyboardInterrupt between two turns. By a signal handler, while the world runs.
@@ -208,7 +213,7 @@ class World:
             self._refuse(thread)
         if thread is not None and self._ready:
             self._ready.append(thread)
-            self._hub.switch()
+            self._pass_on()
 
     def halt(self) -> None:
         """Gives the driver the turn, at once; a thread that calls it goes on when the driver lets the world run again."""
@@ -234,7 +239,7 @@ class World:
             return
         if self._ready:
             self._ready.append(thread)
-            self._hub.switch()
+            self._pass_on()
         if parker.permit:
             parker.permit = False
             return
@@ -243,7 +248,7 @@ class World:
                 return
             heapq.heappush(self._timers, (deadline_s, next(self._orders), thread.waits, thread, parker))
         parker.waiter = thread
-        self._hub.switch()
+        self._pass_on()
 
     def wake(self, thread: SimulatedThread) -> None:
         """Says that a thread that waits may go on."""
@@ -268,8 +273,34 @@ class World:
         return self._make(run, self._hub)
 
     # ------------------------------------------------------------------ inside
-    def _stops(self, until: Callable[[], bool] | None) -> bool:
-        return self._halted or (until is not None and until())
+    def _stops(self) -> bool:
+        return self._halted or (self._until is not None and self._until())
+
+    def _picked(self) -> SimulatedThread | None:
+        """Takes out of those who may go on the one that has the next turn; None where, asked for that, the driver halts."""
+        ready = self._ready
+        if len(ready) == 1:
+            self.turns += 1
+            return ready.pop()
+        index = self.pick(ready)
+        if self._halted:
+            return None
+        self.turns += 1
+        return ready.pop(index)
+
+    def _pass_on(self) -> None:
+        """Gives the turn of the thread that has it to the next one: past the driver, where that has nothing to do in between."""
+        me = self.current
+        if self._halted or self._until is not None or not self._ready:
+            self._hub.switch()
+            return
+        self.current = None  # `pick` is the driver's
+        thread = self._picked()
+        self.current = thread
+        if thread is None:
+            self._hub.switch()
+        elif thread is not me:
+            thread.greenlet.switch()
 
     def _move_time(self, until_s: float) -> bool:
         """Moves time to the next moment that somebody waits for; False where there is none that may come."""
@@ -354,20 +385,21 @@ class SimulatedThread:
 
     Attributes:
         name: for people.
+        greenlet: what runs it; None before it is started, and once it was dropped.
         ident: its number; None before it is started.
         waits: a number that is another one after each wait.
         refusals: how often it wanted to wait although its world has ended.
         locals: what `SimulatedThreads.local` keeps for it, by the identity of what was asked for.
     """
 
-    __slots__ = ("_alive", "_ended", "_greenlet", "_target", "_world", "ident", "locals", "name", "refusals", "waits")
+    __slots__ = ("_alive", "_ended", "_target", "_world", "greenlet", "ident", "locals", "name", "refusals", "waits")
 
     def __init__(self, world: World, target: Callable[[], None], name: str) -> None:
         self._world = world
         self._target: Callable[[], None] | None = target
         self._ended = SimulatedSignal(world)
-        self._greenlet: Any = None
         self._alive = False
+        self.greenlet: Any = None
         self.name = name
         self.ident: int | None = None
         self.waits = 0
@@ -378,6 +410,7 @@ class SimulatedThread:
         if self.ident is not None:
             raise RuntimeError("threads can only be started once")
         self.ident = self._world.begin(self)
+        self.greenlet = self._world.greenlet(self._run)
         self._alive = True
 
     def join(self, timeout: float | None = None) -> None:
@@ -386,16 +419,10 @@ class SimulatedThread:
     def is_alive(self) -> bool:
         return self._alive
 
-    def switch_to(self) -> None:
-        """Gives it the turn. By the driver."""
-        if self._greenlet is None:
-            self._greenlet = self._world.greenlet(self._run)
-        self._greenlet.switch()
-
     def drop(self) -> None:
         """Ends it where it is. By the driver."""
-        doomed, self._greenlet, self._target, self._alive = self._greenlet, None, None, False
-        if doomed is None or doomed.dead:
+        doomed, self.greenlet, self._target, self._alive = self.greenlet, None, None, False
+        if not doomed:  # it was never given a turn, or has ended
             return
         doomed.throw(Dropped(f"{self.name} belongs to a process that is dead"))
         if not doomed.dead:
