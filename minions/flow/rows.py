@@ -175,7 +175,8 @@ def states_of(key: str, body: bytes) -> dict[str, bytes]:
 
 
 def acks_body(acks: Acks) -> bytes:
-    return json.dumps({"low": acks[0], "above": acks[1]}).encode()
+    low, above = acks
+    return b'{"low": %d, "above": %b}' % (low, json.dumps(above).encode() if above else b"[]")
 
 
 def acks_of(key: str, body: bytes) -> Acks:

@@ -142,7 +142,8 @@ class Life:
         self._plan = plan
         self._journal = journal
         self._clock = clock
-        self._log = FieldLogger(log, self._log_fields)
+        self._log_of = log  # of the component; with the fields of this life it is `_log`
+        self._log: FieldLogger | None = None  # made when it is asked for, by any thread: one of two is as good as the other
         self._on_set_aside = on_set_aside
         self.ident = 0
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
@@ -730,6 +731,8 @@ class Life:
     # ------------------------------------------------------------------ what the instance asks (the context)
     @property
     def log(self) -> logging.Logger:
+        if self._log is None:
+            self._log = FieldLogger(self._log_of, self._log_fields)
         return self._log
 
     def _log_fields(self) -> dict[str, Any]:

@@ -113,19 +113,21 @@ class Topology:
         self._position: dict[int, int] = {}  # in the order of addition, by the id of the node
         self._links_of: dict[tuple[int, str], list[Link]] = {}  # by the id of the outbox's blueprint and its name
         self._links_to: dict[int, list[Link]] = {}  # by the id of the inbox's blueprint
+        self._above: dict[int, list[Node]] = {}  # what `above` has gathered, by the id of the node
 
     def add(self, node: Node) -> None:
         """Adds a component. The same blueprint cannot be added twice: look it up with `node_of` first."""
         self._position[id(node)] = len(self.nodes)
         self._node_of[id(node.blueprint)] = node
         self.nodes.append(node)
-        self._forget_users()
+        self._forget_order()
 
     def connect(self, link: Link) -> None:
         """Adds a connection, as it was asked for."""
         self._links_of.setdefault((id(link.outbox.blueprint), link.outbox.name), []).append(link)
         self._links_to.setdefault(id(link.inbox.blueprint), []).append(link)
         self.links.append(link)
+        self._forget_order()
 
     def node_of(self, blueprint: object) -> Node | None:
         """The node that was made from this very object."""
@@ -152,10 +154,13 @@ class Topology:
         return sorted(found.values(), key=self._place)
 
     def above(self, node: Node) -> list[Node]:
-        """The components that send to one or use it, each once, in the order of their addition."""
-        found = {id(producer): producer for producer in self.producers(node)}
-        found |= {id(user): user for user in self._users.get(id(node), ())}
-        return sorted(found.values(), key=self._place)
+        """The components that send to one or use it, each once, in the order of their addition. Not to be changed."""
+        known = self._above.get(id(node))
+        if known is None:
+            found = {id(producer): producer for producer in self.producers(node)}
+            found |= {id(user): user for user in self._users.get(id(node), ())}
+            known = self._above[id(node)] = sorted(found.values(), key=self._place)
+        return known
 
     @functools.cached_property
     def _users(self) -> dict[int, list[Node]]:
@@ -175,10 +180,13 @@ class Topology:
             if asked.blueprint is not uses.blueprint or asked.name != uses.name
         ]
         self.chosen.append((uses, component))
-        self._forget_users()
+        self._forget_order()
 
-    def _forget_users(self) -> None:
+    def _forget_order(self) -> None:
+        """Forgets what was gathered, because something is declared that may change it."""
         self.__dict__.pop("_users", None)
+        self.__dict__.pop("_order", None)
+        self._above.clear()
 
     def restarted_with(self, node: Node) -> list[Node]:
         """The components that are restarted when one is, itself among them, as its group and `Restart.with_dependents` say."""
@@ -235,8 +243,12 @@ class Topology:
     def start_order(self) -> list[list[Node]]:
         """Groups of components, consumers before producers and what is used before its users; several in one are a cycle.
 
-        The reverse is the order in which they stop.
+        The reverse is the order in which they stop. Not to be changed.
         """
+        return self._order
+
+    @functools.cached_property
+    def _order(self) -> list[list[Node]]:
         return list(_components({id(node): [id(c) for c in self.below(node)] for node in self.nodes}, self.nodes))
 
     def flow_order(self) -> list[Node]:
