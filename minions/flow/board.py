@@ -85,6 +85,8 @@ class Left:
     @classmethod
     def of(cls, raw: bytes) -> Left:
         """What these bytes of a board say; nothing where they are not whole."""
+        if not raw:
+            return cls()
         try:
             return _read(raw)
         except (ValueError, TypeError, KeyError, AttributeError, struct.error):

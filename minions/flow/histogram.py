@@ -6,6 +6,7 @@ very moment may be in one of its numbers and not yet in another.
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_left
 from collections.abc import Iterable
 from typing import ClassVar
@@ -89,7 +90,7 @@ class Histogram:
 
     def __add__(self, other: Histogram) -> Histogram:
         return Histogram(
-            tuple(map(int.__add__, self.counts, other.counts)),
+            tuple(map(operator.add, self.counts, other.counts)),
             self.total_s + other.total_s,
             max(self.max_s, other.max_s),
         )
@@ -116,6 +117,11 @@ class Recorder:
         self._counts = [0] * _BUCKETS
         self._total_s = 0.0
         self._max_s = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no case so far."""
+        return not any(self._counts)
 
     def add(self, seconds: float, count: int = 1) -> None:
         """Adds so many cases that took so long each."""

@@ -174,5 +174,7 @@ class Marker:
 
     def keep_locked(self, meter: Meter) -> None:
         """Keeps what a life has measured that is over."""
-        self.waits += meter.waits.take()
-        self.handling += meter.handling.take()
+        if not meter.waits.is_empty:
+            self.waits += meter.waits.take()
+        if not meter.handling.is_empty:
+            self.handling += meter.handling.take()

@@ -326,7 +326,8 @@ def copy_of(blueprint: C, context: Context | None = None, configured: Mapping[st
     Args:
         configured: arguments in the place of those of the blueprint.
     """
-    made = type(blueprint)(**copy.deepcopy({**blueprint.__dict__["_minions_arguments"], **configured}))
+    arguments = {**blueprint.__dict__["_minions_arguments"], **configured}
+    made = type(blueprint)(**copy.deepcopy(arguments)) if arguments else type(blueprint)()
     for name in _defaulted(blueprint):
         made.__dict__[name] = copy.deepcopy(made.__dict__[name])
     if context is not None:

@@ -45,6 +45,7 @@ NO_FAILURES = (Dropped, Interrupted, StaleComponent, StopRequested)
 """What ends a piece of user code without being an error of it."""
 
 _NOWHERE = Path("simulated")
+_UNWATCHED = Watchdog(enabled=False)
 
 Model = tuple[Plan, Settings]
 
@@ -145,7 +146,7 @@ class Process:
             stop_timeout_s=settings.stop_timeout_s,
             forever=forever,
             most_zombies=settings.max_zombies,
-            watchdog=Watchdog(enabled=False),
+            watchdog=_UNWATCHED,
         )
         self.runtime = SimulatedRuntime(
             system, self.plan, options, world, disk, probe if probe is not None else Probe()
@@ -185,7 +186,7 @@ class Process:
 
     def _ended(self) -> None:
         self.over = True
-        self._world.halt()
+        self._world.halt_next()
 
 
 class _Told(Observer):

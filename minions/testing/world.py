@@ -78,8 +78,8 @@ class World:
         Raises:
             UsageError: the library greenlet is not installed.
         """
-        self._make = _greenlet_class()
-        self._hub = _current_greenlet()
+        self._make, self._running = _greenlets()
+        self._hub = self._running()
         self.os_ident = threading.get_ident()
         self.pick: Pick = pick if pick is not None else lambda ready: 0
         self.now_s = monotonic_s
@@ -117,7 +117,7 @@ class World:
                 comes where the first finds no end.
             BaseException: what came out of a thread.
         """
-        if _current_greenlet() is not self._hub:
+        if self._running() is not self._hub:
             raise UsageError("a World is driven by the thread that made it, and not by one of its own")
         self._halted = False
         with hearing_interrupts():
@@ -222,6 +222,10 @@ class World:
         if thread is not None and not self.over:
             self._ready.append(thread)
             self._hub.switch()
+
+    def halt_next(self) -> None:
+        """Gives the driver the turn as soon as the thread that has it waits or ends."""
+        self._halted = True
 
     def sleep(self, seconds: float) -> None:
         """Keeps the calling thread from going on for that time, whatever wakes it."""
@@ -592,17 +596,12 @@ class _Local:
         self.__dict__[name] = value
 
 
-def _greenlet_class() -> Any:
+def _greenlets() -> tuple[Any, Callable[[], Any]]:
+    """The class, and what answers the one that runs."""
     try:
-        from greenlet import greenlet  # noqa: PLC0415 - an extra: who does not simulate does without
+        from greenlet import getcurrent, greenlet  # noqa: PLC0415 - an extra: who does not simulate does without
     except ImportError as error:
         raise UsageError(
             "a simulation needs the library greenlet, which is not installed: pip install 'minions-runtime[testing]'"
         ) from error
-    return greenlet
-
-
-def _current_greenlet() -> Any:
-    from greenlet import getcurrent  # noqa: PLC0415 - as above
-
-    return getcurrent()
+    return greenlet, getcurrent
