@@ -16,21 +16,10 @@ from typing import Any
 import attrs
 import pytest
 
-from minions import Component, Inbox, Outbox, State, System, UsageError
+from minions import Component, Inbox, State, System, UsageError
 from minions.testing import Explored, Faults, SimulationFailed, View, explore, simulate
 from minions.testing.references import Reference
-
-
-@attrs.frozen
-class Number:
-    value: int
-
-
-class Numbers(Component):
-    out = Outbox(Number)
-
-    def run(self) -> None:
-        raise NotImplementedError("a device")
+from tests.testing.summing import Number, Numbers
 
 
 class Sums(Component):
