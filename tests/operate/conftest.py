@@ -1,20 +1,28 @@
-"""Helpers for tests of what acts on a running system: short folders, and clients that speak bytes."""
+"""Helpers for tests of what acts on a running system: short folders, sockets without a system, clients that speak bytes."""
 
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minions import MinionsError
+from minions.operate.control import Control, Limits
+from minions.operate.protocol import Refused, Request
 from tests.ending import no_thread_is_left
 
 PATIENCE_S = 20.0
 """Only a test that fails waits so long."""
+
+LOG = logging.getLogger("test.control")
 
 
 @pytest.fixture
@@ -68,3 +76,55 @@ class Raw:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Answering:
+    """Answers in the place of a system."""
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
+        self.future: Future[Any] = Future()
+        self.gate = threading.Event()
+        self.reached = threading.Semaphore(0)
+
+    def __call__(self, request: Request) -> Any:
+        self.asked.append(request)
+        match request.do:
+            case "later":
+                self.reached.release()
+                return self.future
+            case "gate":
+                self.reached.release()
+                assert self.gate.wait(PATIENCE_S)
+            case "refuse":
+                raise Refused("busy", "not now")
+            case "fail":
+                raise ValueError("bad")
+            case "mishap":
+                raise MinionsError("as it is")
+            case "large":
+                return {"text": "x" * 4_000_000}
+        return {"do": request.do}
+
+
+Open = Callable[..., tuple[Path, Answering, Control]]
+
+
+@pytest.fixture
+def opened(folder: Path) -> Iterator[Open]:
+    """Opens control sockets in the folder, behind each of which somebody answers in the place of a system."""
+    made: list[tuple[Control, Answering]] = []
+
+    def open_one(**limits: Any) -> tuple[Path, Answering, Control]:
+        folder.mkdir(exist_ok=True)
+        answering = Answering()
+        control = Control("test", folder, answering, LOG, limits=Limits(**limits))
+        assert control.open(in_folder=True)
+        made.append((control, answering))
+        assert control.path is not None
+        return control.path, answering, control
+
+    yield open_one
+    for control, answering in made:
+        answering.gate.set()
+        control.close()
