@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from minions import events
 from minions.clock import Clock
 from minions.flow.parker import Parker
+from minions.hookspecs import hookimpl
 from minions.observe.observer import Observer
 from minions.observe.plugins import Plugins
 from minions.testing import FakeClock
@@ -18,6 +20,10 @@ from tests.ending import no_thread_is_left
 
 PATIENCE_S = 20.0
 """Only a test that fails waits so long."""
+
+STARTED = events.SystemStarted(1)
+PAUSED = events.ComponentPaused("c", 1, "operator")
+RESUMED = events.ComponentResumed("c", 1)
 
 
 class Told:
@@ -90,6 +96,42 @@ def watched() -> Iterator[Watched]:
     yield made
     if hasattr(made, "observer"):
         made.observer.close(PATIENCE_S)
+
+
+class Noting:
+    """A plugin that notes everything."""
+
+    def __init__(self) -> None:
+        self.told = Told()
+
+    @hookimpl
+    def event(self, event: events.Event) -> None:
+        self.told(event)
+
+
+class Hanging:
+    """A plugin that hangs when a component is paused, until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    @hookimpl
+    def component_paused(self) -> None:
+        self.reached.release()
+        assert self.go.wait(PATIENCE_S)
+
+    @hookimpl
+    def component_resumed(self) -> None:
+        self.reached.release()
+
+
+def module_of(**functions: Any) -> types.ModuleType:
+    module = types.ModuleType("planted")
+    for name, function in functions.items():
+        function.__module__ = "planted"
+        setattr(module, name, function)
+    return module
 
 
 @pytest.fixture(autouse=True)
