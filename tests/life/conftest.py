@@ -63,6 +63,10 @@ class Gate:
         """In the test: lets everybody through, from now on."""
         self._open.set()
 
+    def close(self) -> None:
+        """Before a test: holds who comes from now on; who came before is not counted."""
+        self._reached, self._open = threading.Semaphore(0), threading.Event()
+
 
 class Log:
     """What happened, in order, told by any thread."""
@@ -81,6 +85,10 @@ class Log:
         with self._changed:
             assert self._changed.wait_for(lambda: predicate(self._entries), PATIENCE_S), self._entries
             return list(self._entries)
+
+    def clear(self) -> None:
+        with self._changed:
+            self._entries.clear()
 
     def wait_for_count(self, count: int) -> list[Any]:
         return self.wait_for(lambda entries: len(entries) >= count)
@@ -233,8 +241,11 @@ class Commits:
         self._permits.release()
 
 
+Threads = Callable[[Callable[[], Any]], Future[Any]]
+
+
 @pytest.fixture
-def threads() -> Iterator[Callable[[Callable[[], Any]], Future[Any]]]:
+def threads() -> Iterator[Threads]:
     """Runs a function on a thread of its own, and gives a future of what comes of it."""
     started: list[threading.Thread] = []
 

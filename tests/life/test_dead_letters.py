@@ -29,8 +29,7 @@ from minions import (
 )
 from minions.flow.store import Store, read_rows
 from minions.flow.writer import Writer
-from tests.life.calling import Threads
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Parcel, Start
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Parcel, Start, Threads
 from tests.life.conftest import dead_letters as on_disk
 from tests.life.counting import Numbers
 

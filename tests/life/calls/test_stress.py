@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from minions import CallFailed, Component, Inbox, State, System, Uses, events
-from tests.life.calling import AT_ONCE, Feed, Threads, in_calls
-from tests.life.conftest import PATIENCE_S, Log, Number, Start
+from tests.life.calls.conftest import AT_ONCE, Feed, in_calls
+from tests.life.conftest import PATIENCE_S, Log, Number, Start, Threads
 
 
 @pytest.mark.usefixtures("hurry")
