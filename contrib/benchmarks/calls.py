@@ -69,17 +69,15 @@ def _measure(names: Sequence[str], options: Namespace, folder: Path) -> int:
             return in_child(Request(targets[name], requests, str(own), timeout_s=options.timeout))
 
     measured = cli.measure(in_turns(names, rounds, options.seed), run, _described)
-    if options.csv is not None:
-        _write_csv(options.csv, measured.samples)
-    if options.plot is not None:
-        bars = [(name, found) for name in names if (found := _spread(measured.samples, name, _median_us)) is not None]
-        cli.draw(options.plot, f"Request and reply, {facts['python']}", "microseconds, median", {"": bars})
-    if options.json:
-        cli.print_json(_as_dict(measured, names, facts, rounds, options))
-    else:
-        print("\n".join(_lines(measured.samples, names, facts, rounds, requests)))
-    cli.print_problems(measured.problems)
-    return measured.exit_code
+    samples = measured.samples
+    return cli.tell(
+        measured,
+        options,
+        lines=lambda: _lines(samples, names, facts, rounds, requests),
+        as_dict=lambda: _as_dict(measured, names, facts, rounds, options),
+        write_csv=lambda path: _write_csv(path, samples),
+        draw=lambda path: _draw(path, samples, names, facts),
+    )
 
 
 def _median_us(sample: Sample) -> float:
@@ -176,6 +174,11 @@ def _write_csv(path: Path, samples: Sequence[Sample]) -> None:
         if not sample.problem
     ]
     cli.write_csv(path, ["round", "position", "name", "median_us", "p99_us", "calls_per_s"], rows)
+
+
+def _draw(path: Path, samples: Sequence[Sample], names: Sequence[str], facts: Mapping[str, Any]) -> None:
+    bars = [(name, found) for name in names if (found := _spread(samples, name, _median_us)) is not None]
+    cli.draw(path, f"Request and reply, {facts['python']}", "microseconds, median", {"": bars})
 
 
 if __name__ == "__main__":

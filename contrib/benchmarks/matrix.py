@@ -89,16 +89,14 @@ def measured_and_shown(
     facts = cli.environment(folder, [])
     facts |= {"python": ", ".join(each.version for each in interpreters), "versions": interpreters[0].installed}
     measured, results = Matrix(interpreters, names, options, folder).measure()
-    if options.csv is not None:
-        cells.write(options.csv, results)
-    if options.plot is not None and results.runs:
-        report.plot(options.plot, results, report.title(results))
-    if options.json:
-        cli.print_json({"environment": facts, "runs": _as_dicts(results), "problems": measured.problems})
-    else:
-        print("\n".join([*cli.environment_lines(facts), *report.lines(results)]))
-    cli.print_problems(measured.problems)
-    return measured.exit_code
+    return cli.tell(
+        measured,
+        options,
+        lines=lambda: [*cli.environment_lines(facts), *report.lines(results)],
+        as_dict=lambda: {"environment": facts, "runs": _as_dicts(results), "problems": measured.problems},
+        write_csv=lambda path: cells.write(path, results),
+        draw=(lambda path: report.plot(path, results, report.title(results))) if results.runs else None,
+    )
 
 
 @attrs.define

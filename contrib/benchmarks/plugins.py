@@ -61,14 +61,13 @@ def _measure(names: Sequence[str], options: Namespace, folder: Path) -> int:
 
     measured = cli.measure([(1, place, name) for place, name in enumerate(names, 1)], run, _described)
     found = {sample.name: Cost.of(sample) for sample in measured.samples if not sample.problem}
-    if options.csv is not None:
-        _write_csv(options.csv, measured.samples)
-    if options.json:
-        cli.print_json(_as_dict(found, facts, pairs, measured))
-    else:
-        print("\n".join(_lines(found, facts, pairs, messages)))
-    cli.print_problems(measured.problems)
-    return measured.exit_code
+    return cli.tell(
+        measured,
+        options,
+        lines=lambda: _lines(found, facts, pairs, messages),
+        as_dict=lambda: _as_dict(found, facts, pairs, measured),
+        write_csv=lambda path: _write_csv(path, measured.samples),
+    )
 
 
 @attrs.frozen

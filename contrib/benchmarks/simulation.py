@@ -3,15 +3,14 @@
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from bench import cli, disk
 from bench.child import Request, in_child
-from bench.samples import Sample, Spread, in_turns, spread, values
+from bench.figure import Figure, as_dicts, spreads
+from bench.samples import Sample, in_turns
 from bench.table import short, table
 
 _ROUNDS, _RUNS, _QUICK_RUNS = 5, 3_000, 100
@@ -22,19 +21,11 @@ _EXAMPLES = """  python simulation.py                     a few minutes
 """
 
 
-@attrs.frozen
-class Figure:
-    """One figure: its key, and what it is."""
-
-    key: str
-    title: str
-
-
 FIGURES = [
-    Figure("plain_runs_per_s", "runs/s, only the order of events differs"),
-    Figure("plain_turns_per_s", "turns/s of these, each a choice who goes on"),
-    Figure("faults_runs_per_s", "runs/s with faults, as they are by default"),
-    Figure("faults_turns_per_s", "turns/s of these"),
+    Figure("plain_runs_per_s", "runs/s, only the order of events differs", "1/s"),
+    Figure("plain_turns_per_s", "turns/s of these, each a choice who goes on", "1/s"),
+    Figure("faults_runs_per_s", "runs/s with faults, as they are by default", "1/s"),
+    Figure("faults_turns_per_s", "turns/s of these", "1/s"),
 ]
 _CASES = {
     f"{system}-{cores}": (f"peers.minions_simulation:{system}_runs", workers)
@@ -70,28 +61,21 @@ def _measure(names: Sequence[str], options: Namespace, folder: Path) -> int:
             return in_child(Request(target, workers, str(own), capacity=runs, timeout_s=options.timeout))
 
     measured = cli.measure(in_turns(names, rounds, options.seed), run, _described)
-    if options.csv is not None:
-        _write_csv(options.csv, measured.samples)
-    if options.plot is not None:
-        _draw(options.plot, measured.samples, facts)
-    if options.json:
-        cli.print_json(_as_dict(measured, facts, rounds, options))
-    else:
-        print("\n".join(_lines(measured.samples, names, facts, rounds, runs)))
-    cli.print_problems(measured.problems)
-    return measured.exit_code
-
-
-def _of(figure: Figure) -> Callable[[Sample], float]:
-    return lambda sample: sample.figures[figure.key]
-
-
-def _spread(samples: Sequence[Sample], name: str, figure: Figure) -> Spread | None:
-    return spread(list(values(samples, name, _of(figure)).values()))
+    samples = measured.samples
+    return cli.tell(
+        measured,
+        options,
+        lines=lambda: _lines(samples, names, facts, rounds, runs),
+        as_dict=lambda: cli.as_dict(
+            measured, facts, rounds, options, as_dicts(spreads(samples, list(_CASES), FIGURES))
+        ),
+        write_csv=lambda path: _write_csv(path, samples),
+        draw=lambda path: _draw(path, samples, facts),
+    )
 
 
 def _described(sample: Sample) -> str:
-    return ", ".join(f"{short(_of(figure)(sample))} {figure.title.split(',')[0]}" for figure in FIGURES)
+    return ", ".join(f"{short(figure.of(sample))} {figure.title.split(',')[0]}" for figure in FIGURES)
 
 
 def _lines(
@@ -99,9 +83,7 @@ def _lines(
 ) -> list[str]:
     rows = [
         [f"{name:<14} {figure.title}", short(found.median), f"{short(found.low)} .. {short(found.high)}"]
-        for name in names
-        for figure in FIGURES
-        if (found := _spread(samples, name, figure)) is not None
+        for name, figure, found in spreads(samples, names, FIGURES)
     ]
     return [
         *cli.environment_lines(facts),
@@ -111,24 +93,9 @@ def _lines(
     ]
 
 
-def _as_dict(measured: cli.Measured, facts: Mapping[str, Any], rounds: int, options: Namespace) -> dict[str, Any]:
-    found = [(name, figure, _spread(measured.samples, name, figure)) for name in _CASES for figure in FIGURES]
-    return {
-        "environment": facts,
-        "options": {"rounds": rounds, "seed": options.seed, "quick": options.quick},
-        "figures": [
-            {"case": name, "title": figure.title, **attrs.asdict(each)}
-            for name, figure, each in found
-            if each is not None
-        ],
-        "problems": measured.problems,
-        "interrupted": measured.interrupted,
-    }
-
-
 def _write_csv(path: Path, samples: Sequence[Sample]) -> None:
     rows = [
-        [sample.round_number, sample.position, sample.name, figure.key, f"{_of(figure)(sample):.1f}"]
+        [sample.round_number, sample.position, sample.name, figure.key, f"{figure.of(sample):.1f}"]
         for sample in samples
         for figure in FIGURES
         if not sample.problem
@@ -137,7 +104,7 @@ def _write_csv(path: Path, samples: Sequence[Sample]) -> None:
 
 
 def _draw(path: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) -> None:
-    bars = [(name, found) for name in _CASES if (found := _spread(samples, name, FIGURES[2])) is not None]
+    bars = [(name, found) for name in _CASES if (found := FIGURES[2].spread(samples, name)) is not None]
     cli.draw(path, f"Simulated runs with faults, {facts['python']}", "runs a second", {"": bars})
 
 

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,7 +13,8 @@ import attrs
 
 from bench import cli, disk
 from bench.child import Request, RunFailed, environment, in_child
-from bench.samples import Sample, Spread, in_turns, ratios, spread, values
+from bench.figure import Figure
+from bench.samples import Sample, Spread, in_turns, ratios, values
 from bench.table import short, table
 
 _ROUNDS, _WAITING, _QUICK_WAITING = 7, 100_000, 2_000
@@ -26,33 +27,28 @@ _EXAMPLES = """  python startup.py                         everything: about two
 
 
 @attrs.frozen
-class Figure:
-    """One figure of a case: what it is called, its unit, how many of the unit make one, what is asked of it."""
+class OfCase(Figure):
+    """A figure of one case."""
 
-    case: str
-    key: str
-    title: str
-    unit: str
-    factor: float = 1.0
-    at_most: float | None = None
+    case: str = attrs.field(kw_only=True)
 
 
 _MS = ("ms", 1e3)
 FIGURES = [
-    Figure(_BARE, "seconds", "python, nothing imported", *_MS),
-    Figure("import-peers", "seconds", "import attrs, cattrs", *_MS),
-    Figure("import-minions", "seconds", "from minions import System", *_MS, at_most=120),
-    Figure("idle-1", "start_s", "1 idle component: start", *_MS),
-    Figure("idle-1", "stop_s", "1 idle component: stop", *_MS),
-    Figure("idle-100", "start_s", "100 idle components: start", *_MS),
-    Figure("idle-100", "stop_s", "100 idle components: stop", *_MS),
-    Figure("idle-1000", "start_s", "1,000 idle components: start", *_MS, at_most=1_000),
-    Figure("idle-1000", "stop_s", "1,000 idle components: stop", *_MS),
-    Figure("idle-1000", "size_bytes", "1,000 idle components: resident memory each", "KB", 1e-3, at_most=60),
-    Figure("idle-1000", "cpu_ratio", "1,000 idle components: of one core", "%", 100, at_most=1),
-    Figure("restart-1000", "restart_s", "restart after a crash, among 1,000: to the next life", *_MS, at_most=5),
-    Figure("resume", "first_s", "resume after kill -9: to the first message", *_MS, at_most=1_000),
-    Figure("resume", "all_s", "resume after kill -9: to the last, committed", *_MS),
+    OfCase("seconds", "python, nothing imported", *_MS, case=_BARE),
+    OfCase("seconds", "import attrs, cattrs", *_MS, case="import-peers"),
+    OfCase("seconds", "from minions import System", *_MS, at_most=120, case="import-minions"),
+    OfCase("start_s", "1 idle component: start", *_MS, case="idle-1"),
+    OfCase("stop_s", "1 idle component: stop", *_MS, case="idle-1"),
+    OfCase("start_s", "100 idle components: start", *_MS, case="idle-100"),
+    OfCase("stop_s", "100 idle components: stop", *_MS, case="idle-100"),
+    OfCase("start_s", "1,000 idle components: start", *_MS, at_most=1_000, case="idle-1000"),
+    OfCase("stop_s", "1,000 idle components: stop", *_MS, case="idle-1000"),
+    OfCase("size_bytes", "1,000 idle components: resident memory each", "KB", 1e-3, at_most=60, case="idle-1000"),
+    OfCase("cpu_ratio", "1,000 idle components: of one core", "%", 100, at_most=1, case="idle-1000"),
+    OfCase("restart_s", "restart after a crash, among 1,000: to the next life", *_MS, at_most=5, case="restart-1000"),
+    OfCase("first_s", "resume after kill -9: to the first message", *_MS, at_most=1_000, case="resume"),
+    OfCase("all_s", "resume after kill -9: to the last, committed", *_MS, case="resume"),
 ]
 _NAMES = list(dict.fromkeys(figure.case for figure in FIGURES))
 _IMPORTS = {_BARE: "pass", "import-peers": "import attrs, cattrs", "import-minions": "from minions import System"}
@@ -83,16 +79,15 @@ def _measure(names: Sequence[str], options: Namespace, folder: Path) -> int:
     facts = cli.environment(folder, ["minions-runtime", "attrs", "cattrs"])
     runs = Runs(folder, options)
     measured = cli.measure(in_turns(names, rounds, options.seed), runs.run, _described)
-    if options.csv is not None:
-        _write_csv(options.csv, measured.samples)
-    if options.plot is not None:
-        _draw(options.plot, measured.samples, facts)
-    if options.json:
-        cli.print_json(_as_dict(measured, facts, rounds, options))
-    else:
-        print("\n".join(_lines(measured.samples, facts, rounds, runs.waiting)))
-    cli.print_problems(measured.problems)
-    return measured.exit_code
+    samples = measured.samples
+    return cli.tell(
+        measured,
+        options,
+        lines=lambda: _lines(samples, facts, rounds, runs.waiting),
+        as_dict=lambda: cli.as_dict(measured, facts, rounds, options, _as_dicts(samples)),
+        write_csv=lambda path: _write_csv(path, samples),
+        draw=lambda path: _draw(path, samples, facts),
+    )
 
 
 @attrs.define
@@ -148,30 +143,25 @@ def _interpret(statement: str) -> None:
         raise RunFailed(done.stderr.strip())
 
 
-def _of(figure: Figure) -> Callable[[Sample], float]:
-    return lambda sample: sample.figures[figure.key] * figure.factor
-
-
-def _spreads(samples: Sequence[Sample]) -> dict[Figure, Spread]:
-    found = {figure: spread(list(values(samples, figure.case, _of(figure)).values())) for figure in FIGURES}
+def _spreads(samples: Sequence[Sample]) -> dict[OfCase, Spread]:
+    found = {figure: figure.spread(samples, figure.case) for figure in FIGURES}
     return {figure: each for figure, each in found.items() if each is not None}
 
 
-def _against_bare(samples: Sequence[Sample], figure: Figure) -> Spread | None:
+def _against_bare(samples: Sequence[Sample], figure: OfCase) -> Spread | None:
     if figure.case not in _IMPORTS:
         return None
-    return ratios(values(samples, figure.case, _of(figure)), values(samples, _BARE, _of(figure)))
+    return ratios(values(samples, figure.case, figure.of), values(samples, _BARE, figure.of))
 
 
 def _described(sample: Sample) -> str:
-    return ", ".join(f"{short(_of(figure)(sample))} {figure.unit}" for figure in FIGURES if figure.case == sample.name)
+    return ", ".join(f"{short(figure.of(sample))} {figure.unit}" for figure in FIGURES if figure.case == sample.name)
 
 
 def _lines(samples: Sequence[Sample], facts: Mapping[str, Any], rounds: int, waiting: int) -> list[str]:
     rows = []
     for figure, found in _spreads(samples).items():
         bare = _against_bare(samples, figure)
-        verdict = "" if figure.at_most is None else "met" if found.median <= figure.at_most else "missed"
         rows.append(
             [
                 f"{figure.case:<15} {figure.title}",
@@ -179,7 +169,7 @@ def _lines(samples: Sequence[Sample], facts: Mapping[str, Any], rounds: int, wai
                 f"{short(found.low)} .. {short(found.high)}",
                 short(bare.median if bare else None),
                 "-" if figure.at_most is None else f"at most {figure.at_most:,g}",
-                verdict,
+                figure.verdict(found),
             ]
         )
     return [
@@ -190,29 +180,23 @@ def _lines(samples: Sequence[Sample], facts: Mapping[str, Any], rounds: int, wai
     ]
 
 
-def _as_dict(measured: cli.Measured, facts: Mapping[str, Any], rounds: int, options: Namespace) -> dict[str, Any]:
-    return {
-        "environment": facts,
-        "options": {"rounds": rounds, "seed": options.seed, "quick": options.quick},
-        "figures": [
-            {
-                "case": figure.case,
-                "title": figure.title,
-                "unit": figure.unit,
-                **attrs.asdict(found),
-                "at_most": figure.at_most,
-                "met": None if figure.at_most is None else found.median <= figure.at_most,
-            }
-            for figure, found in _spreads(measured.samples).items()
-        ],
-        "problems": measured.problems,
-        "interrupted": measured.interrupted,
-    }
+def _as_dicts(samples: Sequence[Sample]) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "case": figure.case,
+            "title": figure.title,
+            "unit": figure.unit,
+            **attrs.asdict(found),
+            "at_most": figure.at_most,
+            "met": None if figure.at_most is None else found.median <= figure.at_most,
+        }
+        for figure, found in _spreads(samples).items()
+    ]
 
 
 def _write_csv(path: Path, samples: Sequence[Sample]) -> None:
     rows = [
-        [sample.round_number, sample.position, sample.name, figure.title, f"{_of(figure)(sample):.4f}", figure.unit]
+        [sample.round_number, sample.position, sample.name, figure.title, f"{figure.of(sample):.4f}", figure.unit]
         for sample in samples
         for figure in FIGURES
         if figure.case == sample.name and not sample.problem

@@ -88,16 +88,9 @@ def _compare(names: Sequence[str], options: argparse.Namespace, folder: Path) ->
 
     measured = cli.measure(in_turns(names, rounds, options.seed), run, lambda sample: f"{short(_rate(sample))} msg/s")
     report = Report(measured, options, facts, base, rounds)
-    if options.csv is not None:
-        report.write_csv(options.csv)
-    if options.plot is not None:
-        report.draw(options.plot)
-    if options.json:
-        cli.print_json(report.as_dict())
-    else:
-        print("\n".join(report.lines()))
-    cli.print_problems(measured.problems)
-    return measured.exit_code
+    return cli.tell(
+        measured, options, lines=report.lines, as_dict=report.as_dict, write_csv=report.write_csv, draw=report.draw
+    )
 
 
 def _messages(name: str, base: int, busy: bool) -> int:

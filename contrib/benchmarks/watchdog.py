@@ -2,15 +2,14 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from bench import cli, disk
 from bench.child import Request, in_child
-from bench.samples import Sample, Spread, in_turns, spread, values
+from bench.figure import Figure, as_dicts, spreads
+from bench.samples import Sample, in_turns
 from bench.table import short, table
 
 _ROUNDS, _TICKS, _QUICK_TICKS = 7, 40, 10
@@ -20,17 +19,6 @@ _EXAMPLES = """  python watchdog.py                       ten to a thousand comp
   python watchdog.py --quick               does everything work? a few seconds
   python watchdog.py --only components-1000 --rounds 21
 """
-
-
-@attrs.frozen
-class Figure:
-    """One figure: its key, what it is, its unit, and how many of the unit make one."""
-
-    key: str
-    title: str
-    unit: str
-    factor: float
-    at_most: float | None = None
 
 
 FIGURES = [
@@ -66,28 +54,19 @@ def _measure(names: Sequence[str], options: Namespace, folder: Path) -> int:
             )
 
     measured = cli.measure(in_turns(names, rounds, options.seed), run, _described)
-    if options.csv is not None:
-        _write_csv(options.csv, measured.samples)
-    if options.plot is not None:
-        _draw(options.plot, measured.samples, facts)
-    if options.json:
-        cli.print_json(_as_dict(measured, facts, rounds, options))
-    else:
-        print("\n".join(_lines(measured.samples, names, facts, rounds, ticks)))
-    cli.print_problems(measured.problems)
-    return measured.exit_code
-
-
-def _of(figure: Figure) -> Callable[[Sample], float]:
-    return lambda sample: sample.figures[figure.key] * figure.factor
-
-
-def _spread(samples: Sequence[Sample], name: str, figure: Figure) -> Spread | None:
-    return spread(list(values(samples, name, _of(figure)).values()))
+    samples = measured.samples
+    return cli.tell(
+        measured,
+        options,
+        lines=lambda: _lines(samples, names, facts, rounds, ticks),
+        as_dict=lambda: cli.as_dict(measured, facts, rounds, options, as_dicts(spreads(samples, _NAMES, FIGURES))),
+        write_csv=lambda path: _write_csv(path, samples),
+        draw=lambda path: _draw(path, samples, facts),
+    )
 
 
 def _described(sample: Sample) -> str:
-    return ", ".join(f"{_exact(_of(figure)(sample))} {figure.unit}" for figure in FIGURES)
+    return ", ".join(f"{_exact(figure.of(sample))} {figure.unit}" for figure in FIGURES)
 
 
 def _exact(value: float | None) -> str:
@@ -98,22 +77,16 @@ def _exact(value: float | None) -> str:
 def _lines(
     samples: Sequence[Sample], names: Sequence[str], facts: Mapping[str, Any], rounds: int, ticks: int
 ) -> list[str]:
-    rows = []
-    for name in names:
-        for figure in FIGURES:
-            found = _spread(samples, name, figure)
-            if found is None:
-                continue
-            met = figure.at_most is None or found.median <= figure.at_most
-            rows.append(
-                [
-                    f"{name:<16} {figure.title}",
-                    f"{_exact(found.median)} {figure.unit}",
-                    f"{_exact(found.low)} .. {_exact(found.high)}",
-                    "-" if figure.at_most is None else f"at most {figure.at_most:g}",
-                    "" if figure.at_most is None else "met" if met else "missed",
-                ]
-            )
+    rows = [
+        [
+            f"{name:<16} {figure.title}",
+            f"{_exact(found.median)} {figure.unit}",
+            f"{_exact(found.low)} .. {_exact(found.high)}",
+            "-" if figure.at_most is None else f"at most {figure.at_most:g}",
+            figure.verdict(found),
+        ]
+        for name, figure, found in spreads(samples, names, FIGURES)
+    ]
     return [
         *cli.environment_lines(facts),
         f"{rounds} rounds of {ticks} ticks; CPU time of the watchdog's own thread; medians",
@@ -122,24 +95,9 @@ def _lines(
     ]
 
 
-def _as_dict(measured: cli.Measured, facts: Mapping[str, Any], rounds: int, options: Namespace) -> dict[str, Any]:
-    found = [(name, figure, _spread(measured.samples, name, figure)) for name in _NAMES for figure in FIGURES]
-    return {
-        "environment": facts,
-        "options": {"rounds": rounds, "seed": options.seed, "quick": options.quick},
-        "figures": [
-            {"case": name, "title": figure.title, "unit": figure.unit, **attrs.asdict(each)}
-            for name, figure, each in found
-            if each is not None
-        ],
-        "problems": measured.problems,
-        "interrupted": measured.interrupted,
-    }
-
-
 def _write_csv(path: Path, samples: Sequence[Sample]) -> None:
     rows = [
-        [sample.round_number, sample.position, sample.name, figure.title, f"{_of(figure)(sample):.6f}", figure.unit]
+        [sample.round_number, sample.position, sample.name, figure.title, f"{figure.of(sample):.6f}", figure.unit]
         for sample in samples
         for figure in FIGURES
         if not sample.problem
@@ -148,8 +106,7 @@ def _write_csv(path: Path, samples: Sequence[Sample]) -> None:
 
 
 def _draw(path: Path, samples: Sequence[Sample], facts: Mapping[str, Any]) -> None:
-    ratio = FIGURES[-1]
-    bars = [(name, found) for name in _NAMES if (found := _spread(samples, name, ratio)) is not None]
+    bars = [(name, found) for name in _NAMES if (found := FIGURES[-1].spread(samples, name)) is not None]
     cli.draw(path, f"The watchdog, {facts['python']}", "percent of one core", {"": bars})
 
 

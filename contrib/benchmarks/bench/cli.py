@@ -221,6 +221,45 @@ def draw(path: Path, title: str, unit: str, panels: Mapping[str, Sequence[tuple[
     say(f"drawn: {path}")
 
 
+def as_dict(
+    measured: Measured,
+    facts: Mapping[str, Any],
+    rounds: int,
+    options: argparse.Namespace,
+    figures: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What `--json` prints of a benchmark that has figures."""
+    return {
+        "environment": facts,
+        "options": {"rounds": rounds, "seed": options.seed, "quick": options.quick},
+        "figures": figures,
+        "problems": measured.problems,
+        "interrupted": measured.interrupted,
+    }
+
+
+def tell(
+    measured: Measured,
+    options: argparse.Namespace,
+    *,
+    lines: Callable[[], Sequence[str]],
+    as_dict: Callable[[], Mapping[str, Any]],
+    write_csv: Callable[[Path], None],
+    draw: Callable[[Path], None] | None = None,
+) -> int:
+    """Writes, draws and prints what came of a benchmark, as its options say; the exit code. What is not asked for is not made."""
+    if options.csv is not None:
+        write_csv(options.csv)
+    if options.plot is not None and draw is not None:
+        draw(options.plot)
+    if options.json:
+        print_json(as_dict())
+    else:
+        print("\n".join(lines()))
+    print_problems(measured.problems)
+    return measured.exit_code
+
+
 def print_problems(problems: Mapping[str, str]) -> None:
     """What failed, on stderr; the same problem of several names once."""
     by_problem: dict[str, list[str]] = {}
