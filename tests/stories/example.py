@@ -82,6 +82,20 @@ class Example:
         (self.folder / "app.py").write_text(script.replace(text, other), encoding="utf-8")
 
     @contextmanager
+    def changed(self, text: str, other: str) -> Iterator[None]:
+        """Changes the script for a block."""
+        self.change(text, other)
+        yield
+        self.change(other, text)
+
+    def run_until(self, pattern: str) -> str:
+        """Runs it until it has written a line in which the pattern is found, and presses Ctrl-C; its last line."""
+        with self.running() as child:
+            child.see(pattern)
+            assert child.interrupt() == 0, child.written
+            return child.lines[-1]
+
+    @contextmanager
     def running(self, *options: str) -> Iterator[Child]:
         """Runs it; at the end of the block it is killed, if it is still there, with all that it has left behind."""
         child = Child(self.folder, *options)

@@ -37,10 +37,7 @@ def test_it_stops_while_it_watches_and_finds_what_came_meanwhile(example: Exampl
         assert child.lines[-1] == "3 files, 6 words"
 
     arrive(example, 4)
-    with example.running() as child:
-        child.see("file 4.txt$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == "4 files, 10 words"
+    assert example.run_until("file 4.txt$") == "4 files, 10 words"
 
 
 def test_each_file_counts_once_however_often_it_is_killed(example: Example) -> None:

@@ -97,10 +97,7 @@ def test_it_stops_while_an_answer_does_not_come_to_its_end_and_goes_on(example: 
         assert child.interrupt() == 0
         assert child.lines[-1] == total(8)
 
-    with example.running() as child:
-        child.see(f"item {ITEMS}$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == total(ITEMS)
+    assert example.run_until(f"item {ITEMS}$") == total(ITEMS)
 
 
 def test_each_item_counts_once_however_often_the_server_fails_and_the_feed_is_killed(
@@ -110,10 +107,7 @@ def test_each_item_counts_once_however_often_the_server_fails_and_the_feed_is_ki
     for moment, times in (("answered", 3), ("asked, drops", 1), ("asked, well", 2), ("asked, slow", 2)):
         with example.running() as child:
             shop.moments.kill_at(child, moment, times)
-    with example.running() as child:
-        child.see(f"item {ITEMS}$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == total(ITEMS)
+    assert example.run_until(f"item {ITEMS}$") == total(ITEMS)
 
 
 def test_where_the_position_is_kept_later_than_the_items_a_kill_has_some_twice(example: Example, shop: Shop) -> None:
@@ -122,7 +116,4 @@ def test_where_the_position_is_kept_later_than_the_items_a_kill_has_some_twice(e
     shop.ways = ["well", "hangs"]
     with example.running() as child:
         shop.moments.kill_at(child, "asked, hangs", 1)  # what was changed outside of a unit is kept with the next one
-    with example.running() as child:
-        child.see(f"item {ITEMS}$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] != total(ITEMS)
+    assert example.run_until(f"item {ITEMS}$") != total(ITEMS)

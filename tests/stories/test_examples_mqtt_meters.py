@@ -59,10 +59,8 @@ def test_each_reading_counts_once_however_often_it_is_killed(
         with example.running() as child:
             moments.kill_at(child, step, times)
     mqtt.publish(broker.port, readings("attic", last + 1, last + 1))
-    with example.running() as child:
-        child.see(f"reading {last + 1} of meters/attic$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == f"{{'meters/attic': {sum(10 * number for number in range(1, last + 2))}}}"
+    total = sum(10 * number for number in range(1, last + 2))
+    assert example.run_until(f"reading {last + 1} of meters/attic$") == f"{{'meters/attic': {total}}}"
 
 
 @pytest.mark.parametrize("knows_what_it_has", [True, False])
@@ -78,7 +76,4 @@ def test_a_reading_that_comes_again_counts_once_unless_it_is_forgotten_that_it_w
         child.kill()
     example.change("client.user_data_get()", "client.ack(message.mid, message.qos)")
     mqtt.publish(broker.port, readings("attic", 4, 4))
-    with example.running() as child:
-        child.see("reading 4 of")
-        assert child.interrupt() == 0
-        assert (child.lines[-1] == "{'meters/attic': 100}") == knows_what_it_has
+    assert (example.run_until("reading 4 of") == "{'meters/attic': 100}") == knows_what_it_has

@@ -64,10 +64,7 @@ def test_it_stops_while_it_waits_for_a_notification_and_goes_on(
         assert child.lines[-1] == "2 orders, 3 cents"
 
     order(shop, 3, 3)
-    with example.running() as child:
-        child.see("order 3$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == "3 orders, 6 cents"
+    assert example.run_until("order 3$") == "3 orders, 6 cents"
 
 
 def test_it_stops_while_somebody_else_has_the_table_locked(
@@ -81,10 +78,7 @@ def test_it_stops_while_somebody_else_has_the_table_locked(
         assert "was broken off in run: QueryCanceled" in child.written
         assert child.lines[-1] == "0 orders, 0 cents"
 
-    with example.running() as child:
-        child.see("order 1$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == "1 orders, 1 cents"
+    assert example.run_until("order 1$") == "1 orders, 1 cents"
 
 
 def test_each_order_counts_once_however_often_it_is_killed(
@@ -97,10 +91,7 @@ def test_each_order_counts_once_however_often_it_is_killed(
             moments.kill_at(child, statement, times)
     last = len(kills) * ORDERS + 1
     order(shop, 0, 0)
-    with example.running() as child:
-        child.see(f"order {last}$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == f"{last} orders, {len(kills) * CENTS} cents"
+    assert example.run_until(f"order {last}$") == f"{last} orders, {len(kills) * CENTS} cents"
     assert shop.execute("SELECT count(*) FROM orders").fetchone() == (0,)
 
 
@@ -117,10 +108,7 @@ def test_what_is_deleted_before_it_is_on_disk_is_lost_by_a_kill(
         else:
             moments.kill_at(child, "SELECT number", 2)  # it looks for more, so the first one is deleted
     order(shop, 2, 2)
-    with example.running() as child:
-        child.see("order 2$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == ("2 orders, 3 cents" if commits else "1 orders, 2 cents")
+    assert example.run_until("order 2$") == ("2 orders, 3 cents" if commits else "1 orders, 2 cents")
 
 
 @pytest.mark.parametrize("knows_what_it_has", [True, False])
@@ -130,12 +118,8 @@ def test_an_order_that_is_met_again_counts_once_unless_it_is_forgotten_that_it_w
     if not knows_what_it_has:
         example.change("if number not in self.taken:", "if number:")
     order(shop, 1, 1)
-    example.change("DELETE FROM orders WHERE number", "DELETE FROM orders WHERE false AND number")
-    with example.running() as child:
+    kept = "DELETE FROM orders WHERE number", "DELETE FROM orders WHERE false AND number"
+    with example.changed(*kept), example.running() as child:
         moments.kill_at(child, "DELETE FROM", 1)  # it is on disk, and still in the table
-    example.change("DELETE FROM orders WHERE false AND number", "DELETE FROM orders WHERE number")
     order(shop, 2, 2)
-    with example.running() as child:
-        child.see("order 2$")
-        assert child.interrupt() == 0
-        assert (child.lines[-1] == "2 orders, 3 cents") == knows_what_it_has
+    assert (example.run_until("order 2$") == "2 orders, 3 cents") == knows_what_it_has

@@ -61,10 +61,7 @@ def test_it_stops_while_it_waits_for_a_job_and_goes_on(example: Example, redis_u
         assert child.lines[-1] == "3 jobs, the squares add up to 14"
 
     push(redis_url, 4, 4)
-    with example.running() as child:
-        child.see("job job-4$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == "4 jobs, the squares add up to 30"
+    assert example.run_until("job job-4$") == "4 jobs, the squares add up to 30"
 
 
 def test_each_job_is_done_once_however_often_it_is_killed(example: Example, redis_url: str, moments: Moments) -> None:
@@ -93,12 +90,9 @@ def test_what_is_popped_without_a_copy_is_lost_by_a_kill(example: Example, redis
     with example.running("--no-commits") as child:
         child.see("job job-1$")  # messages are handed on before they are on disk
     push(redis_url, 2, 2)
-    with example.running() as child:
-        child.see("job job-2$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == (
-            "2 jobs, the squares add up to 5" if keeps_a_copy else "1 jobs, the squares add up to 4"
-        )
+    assert example.run_until("job job-2$") == (
+        "2 jobs, the squares add up to 5" if keeps_a_copy else "1 jobs, the squares add up to 4"
+    )
 
 
 @pytest.mark.parametrize("knows_what_it_has", [True, False])
@@ -108,12 +102,7 @@ def test_a_job_that_is_met_again_is_done_once_unless_it_is_forgotten_that_it_was
     if not knows_what_it_has:
         example.change('if job["id"] != self.last:', "if job:")
     push(redis_url, 1, 1)
-    example.change('self._redis.rpop("jobs:taken")', "self._redis.ping()")
-    with example.running() as child:
+    with example.changed('self._redis.rpop("jobs:taken")', "self._redis.ping()"), example.running() as child:
         moments.kill_at(child, "PING", 1)  # it is on disk, and still in the list
-    example.change("self._redis.ping()", 'self._redis.rpop("jobs:taken")')
     push(redis_url, 2, 2)
-    with example.running() as child:
-        child.see("job job-2$")
-        assert child.interrupt() == 0
-        assert (child.lines[-1] == "2 jobs, the squares add up to 5") == knows_what_it_has
+    assert (example.run_until("job job-2$") == "2 jobs, the squares add up to 5") == knows_what_it_has

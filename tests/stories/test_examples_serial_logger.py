@@ -96,10 +96,7 @@ def test_a_silent_logger_keeps_nobody_from_stopping_and_each_record_counts_once(
         assert child.lines[-1] == "10 records, 55 grams"
 
     logger.weigh(100, 200)
-    with example.running() as child:
-        child.see("record 12$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == "12 records, 355 grams"
+    assert example.run_until("record 12$") == "12 records, 355 grams"
 
 
 def test_each_record_counts_once_however_often_it_is_killed(example: Example, logger: Logger) -> None:
@@ -107,7 +104,4 @@ def test_each_record_counts_once_however_often_it_is_killed(example: Example, lo
     for moment in (1, 7, 19, 33):
         with example.running() as child:
             logger.moments.kill_at(child, f"asked for {moment}", 1)
-    with example.running() as child:
-        child.see(f"record {RECORDS}$")
-        assert child.interrupt() == 0
-        assert child.lines[-1] == f"{RECORDS} records, {sum(logger.records)} grams"
+    assert example.run_until(f"record {RECORDS}$") == f"{RECORDS} records, {sum(logger.records)} grams"
