@@ -60,6 +60,35 @@ def failing(system: System) -> System:
     return system
 
 
+def slow_to_record(system: System, failures: int) -> Gate:
+    """Adds a component that fails so many times, each time with an argument whose text is held at the gate."""
+    gate = Gate()
+
+    class Slow:
+        def __repr__(self) -> str:
+            gate.pass_through()
+            return "slow"
+
+    class Database(Component):
+        kept = State(int)
+
+        def take(self, what: object) -> None: ...
+
+    class Client(Component):
+        numbers = Inbox(Number, retry=ONCE)
+        database = Uses(Database)
+
+        @numbers.handler
+        def take(self, number: Number) -> None:
+            self.database.take(Slow())
+            raise ValueError("the bug")
+
+    source, client = system.add(Numbers(last=failures)), system.add(Client(), restart=ALWAYS)
+    system.add(Database())
+    system.connect(source.out, client.numbers)
+    return gate
+
+
 class TestBounds:
     def test_the_newest_are_kept(self, failing: System, start: Start) -> None:
         run_to_the_end(failing, start, crashes=Crashes(keep=2))
@@ -154,30 +183,7 @@ class TestTrouble:
         ]
 
     def test_the_next_life_does_not_wait_for_the_recorder(self, system: System, start: Start) -> None:
-        gate = Gate()
-
-        class Slow:
-            def __repr__(self) -> str:
-                gate.pass_through()
-                return "slow"
-
-        class Database(Component):
-            kept = State(int)
-
-            def take(self, what: object) -> None: ...
-
-        class Client(Component):
-            numbers = Inbox(Number, retry=ONCE)
-            database = Uses(Database)
-
-            @numbers.handler
-            def take(self, number: Number) -> None:
-                self.database.take(Slow())
-                raise ValueError("the bug")
-
-        source, client = system.add(Numbers(last=3)), system.add(Client(), restart=ALWAYS)
-        system.add(Database())
-        system.connect(source.out, client.numbers)
+        gate = slow_to_record(system, 3)
         run = start(system).up()
         gate.wait_reached()
 
@@ -191,30 +197,7 @@ class TestTrouble:
     def test_what_does_not_fit_in_the_queue_is_counted(
         self, system: System, start: Start, caplog: pytest.LogCaptureFixture
     ) -> None:
-        gate = Gate()
-
-        class Slow:
-            def __repr__(self) -> str:
-                gate.pass_through()
-                return "slow"
-
-        class Database(Component):
-            kept = State(int)
-
-            def take(self, what: object) -> None: ...
-
-        class Client(Component):
-            numbers = Inbox(Number, retry=ONCE)
-            database = Uses(Database)
-
-            @numbers.handler
-            def take(self, number: Number) -> None:
-                self.database.take(Slow())
-                raise ValueError("the bug")
-
-        source, client = system.add(Numbers(last=12)), system.add(Client(), restart=ALWAYS)
-        system.add(Database())
-        system.connect(source.out, client.numbers)
+        gate = slow_to_record(system, 12)
         with caplog.at_level(logging.WARNING, "minions.test"):
             run = start(system).up()
             gate.wait_reached()

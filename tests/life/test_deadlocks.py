@@ -382,23 +382,26 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Log:
     return log
 
 
+class Passes(Component):
+    """Passes on what it gets, and answers calls meanwhile."""
+
+    numbers = Inbox(Number)
+    out = Outbox(Number)
+
+    @numbers.handler
+    def handle(self, number: Number) -> None:
+        self.out.send(number)
+
+    def get(self) -> int:
+        return 7
+
+
 def test_a_deadlock_with_a_component_that_begins_is_found(system: System, start: Start, noted: Log) -> None:
     """Nobody reads its inbox before `on_start` is over, and `on_start` calls who waits for room there."""
 
-    class Sends(Component):
-        numbers = Inbox(Number)
-        out = Outbox(Number)
-
-        @numbers.handler
-        def handle(self, number: Number) -> None:
-            self.out.send(number)
-
-        def get(self) -> int:
-            return 7
-
     class Reads(Component):
         numbers = Inbox(Number, capacity=1)
-        sends = Uses(Sends)
+        sends = Uses(Passes)
 
         def on_start(self) -> None:
             try:
@@ -409,7 +412,7 @@ def test_a_deadlock_with_a_component_that_begins_is_found(system: System, start:
         @numbers.handler
         def handle(self, number: Number) -> None: ...
 
-    sends, reads, feed = system.add(Sends()), system.add(Reads()), system.add(Feed(count=2))
+    sends, reads, feed = system.add(Passes(), name="sends"), system.add(Reads()), system.add(Feed(count=2))
     system.connect(sends.out, reads.numbers)
     system.connect(feed.out, sends.numbers)
     run = start(system)
@@ -478,27 +481,16 @@ def test_a_send_with_a_timeout_is_no_deadlock(system: System, start: Start, note
 
 
 def test_a_call_goes_to_the_replica_that_is_free(system: System, start: Start, noted: Log) -> None:
-    class Worker(Component):
-        numbers = Inbox(Number)
-        out = Outbox(Number)
-
-        @numbers.handler
-        def handle(self, number: Number) -> None:
-            self.out.send(number)
-
-        def get(self) -> int:
-            return 7
-
     class Asks(Component):
         numbers = Inbox(Number, capacity=1)
-        worker = Uses(Worker)
+        worker = Uses(Passes)
 
         @numbers.handler
         def handle(self, number: Number) -> None:
             GATE.pass_through()
             LOG.add(self.worker.get())
 
-    worker, asks = system.add(Worker(), replicas=2), system.add(Asks())
+    worker, asks = system.add(Passes(), replicas=2), system.add(Asks())
     feed = system.add(Feed(count=2))
     system.connect(feed.out, worker.numbers)
     system.connect(worker.out, asks.numbers)

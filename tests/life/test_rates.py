@@ -38,6 +38,21 @@ class Sending(Component):
             self.out.send(Number(value))
 
 
+def fed(system: System, log: Log, rate: Rate) -> Component:
+    """A component that notes five numbers, each in its handler, as often as it may."""
+
+    class Limited(Component):
+        numbers = Inbox(Number, rate=rate)
+
+        @numbers.handler
+        def handle(self, number: Number) -> None:
+            log.add(number.value)
+
+    sending, limited = system.add(Sending()), system.add(Limited())
+    system.connect(sending.out, limited.numbers)
+    return limited
+
+
 # ---------------------------------------------------------------------- the pace
 def test_a_pace_lets_so_many_begin_in_any_span() -> None:
     pace = Pace((Rate(2, per_s=1.0),))
@@ -201,16 +216,7 @@ def test_a_stop_of_the_system_ends_the_wait_when_the_time_to_drain_is_over(
     system: System, start: Start, clock: FakeClock
 ) -> None:
     log = Log()
-
-    class Limited(Component):
-        numbers = Inbox(Number, rate=Rate(1, per_s=3_600.0))
-
-        @numbers.handler
-        def handle(self, number: Number) -> None:
-            log.add(number.value)
-
-    sending, limited = system.add(Sending()), system.add(Limited())
-    system.connect(sending.out, limited.numbers)
+    fed(system, log, Rate(1, per_s=3_600.0))
     run = start(system, clock=clock).up()
     log.wait_for_count(1)
     until_it_waits(clock, 3_600.0)
@@ -223,16 +229,7 @@ def test_a_stop_of_the_system_ends_the_wait_when_the_time_to_drain_is_over(
 
 def test_a_component_that_is_paused_waits_for_nothing_but_to_go_on(system: System, clock: FakeClock) -> None:
     log = Log()
-
-    class Limited(Component):
-        numbers = Inbox(Number, rate=Rate(1, per_s=10.0))
-
-        @numbers.handler
-        def handle(self, number: Number) -> None:
-            log.add(number.value)
-
-    sending, limited = system.add(Sending()), system.add(Limited())
-    system.connect(sending.out, limited.numbers)
+    limited = fed(system, log, Rate(1, per_s=10.0))
     with in_virtual_time(system, clock):
         clock.settle()
         assert clock.waits() == (10.0,)
@@ -463,16 +460,7 @@ def test_replicas_and_threads_of_their_own_share_the_rate_of_a_method(
 
 def test_the_rate_of_a_component_is_that_of_all_its_lives(system: System, start: Start, clock: FakeClock) -> None:
     log = Log()
-
-    class Limited(Component):
-        numbers = Inbox(Number, rate=Rate(1, per_s=100.0))
-
-        @numbers.handler
-        def handle(self, number: Number) -> None:
-            log.add(number.value)
-
-    sending, limited = system.add(Sending()), system.add(Limited())
-    system.connect(sending.out, limited.numbers)
+    limited = fed(system, log, Rate(1, per_s=100.0))
     start(system, clock=clock).up()
     log.wait_for_count(1)
     until_it_waits(clock, 100.0)

@@ -16,7 +16,7 @@ from minions.flow.journal import Journal
 from minions.flow.store import Store
 from minions.life.injection import Injection
 from minions.testing import FakeClock
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Running, Start
 from tests.life.hanging import (
     ASK_AGAIN_S,
     COUNT,
@@ -347,6 +347,19 @@ def test_a_machine_without_further_threads_is_told_and_the_life_is_abandoned_in_
 
 
 # ---------------------------------------------------------------------- abandoned
+def end_as_zombie(run: Running, component: Component, gate: Gate) -> None:
+    """The life that is held at the gate is abandoned for the next one; then its thread goes on, to its end."""
+    gate.wait_reached()
+    [zombie] = [thread for thread in threading.enumerate() if thread.name == "test/hanging"]
+    restarted = run.system.restart(component)
+    run.reach()
+    assert isinstance(run.clock, FakeClock)
+    run.clock.advance(STOP_TIMEOUT_S)
+    restarted.result(PATIENCE_S)
+    gate.open()
+    zombie.join(PATIENCE_S)
+
+
 def test_what_after_commit_had_taken_in_a_life_that_is_abandoned_is_told(
     system: System, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,14 +424,7 @@ def test_what_a_zombie_hands_to_after_commit_in_the_unit_in_which_it_is_abandone
     hanging = system.add(Hanging())
     monkeypatch.setattr(Journal, "last_epoch", held)
     run = start(system, clock=clock, stop_timeout_s=STOP_TIMEOUT_S)
-    gate.wait_reached()
-    [zombie] = [thread for thread in threading.enumerate() if thread.name == "test/hanging"]
-    restarted = system.restart(hanging)
-    run.reach()
-    clock.advance(STOP_TIMEOUT_S)
-    restarted.result(PATIENCE_S)
-    gate.open()
-    zombie.join(PATIENCE_S)
+    end_as_zombie(run, hanging, gate)
     assert run.stop().problems == ()
     assert (called.entries, hanging.turns) == ([], 1)
     assert run.all(events.AfterCommitDropped) == [events.AfterCommitDropped("hanging", 1, 1)]
@@ -435,14 +441,7 @@ def test_a_zombie_that_ends_with_an_error_of_its_own_is_no_news(system: System, 
 
     hanging = system.add(Hanging())
     run = start(system, clock=clock, stop_timeout_s=STOP_TIMEOUT_S)
-    gate.wait_reached()
-    [zombie] = [thread for thread in threading.enumerate() if thread.name == "test/hanging"]
-    restarted = system.restart(hanging)
-    run.reach()
-    clock.advance(STOP_TIMEOUT_S)
-    restarted.result(PATIENCE_S)
-    gate.open()
-    zombie.join(PATIENCE_S)
+    end_as_zombie(run, hanging, gate)
     assert run.stop().problems == (), "no thread was left at the end"
     assert run.all(events.ComponentInterrupted) == []
     assert run.all(events.ComponentFailed) == []

@@ -7,38 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
-from minions import Component, Inbox, Outbox, State, System, events
+from minions import System, events
 from minions.hookspecs import RunningSystem, hookimpl
+from tests.life.counting import Kept, Numbers
 from tests.system.conftest import PATIENCE_S
 
 NAMES = ["test/observer", "minions-writer", "test/supervisor", "test/watchdog"]
-
-
-@attrs.frozen
-class Number:
-    value: int
-
-
-class Numbers(Component):
-    out = Outbox(Number)
-    sent = State(int)
-
-    def run(self) -> None:
-        with self.unit():
-            self.out.send(Number(self.sent))
-            self.sent += 1
-
-
-class Kept(Component):
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
 
 
 @pytest.fixture
@@ -58,7 +34,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def built(folder: Path) -> tuple[System, Any]:
     system = System("test", folder=folder)
-    numbers, kept = system.add(Numbers()), system.add(Kept())
+    numbers, kept = system.add(Numbers(count=1)), system.add(Kept())
     system.connect(numbers.out, kept.numbers)
     return system, kept
 

@@ -9,14 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from minions import (
     Backoff,
     Component,
-    Inbox,
-    Outbox,
     Restart,
     State,
     StoreLocked,
@@ -26,37 +23,8 @@ from minions import (
     TopologyError,
     UsageError,
 )
+from tests.life.counting import Kept, Numbers
 from tests.system.conftest import PATIENCE_S
-
-
-@attrs.frozen
-class Number:
-    value: int
-
-
-class Numbers(Component):
-    """Sends so many numbers, each exactly once, and finishes."""
-
-    count: int
-    sent = State(int)
-    out = Outbox(Number)
-
-    def run(self) -> None:
-        while self.running and self.sent < self.count:
-            with self.unit():
-                self.out.send(Number(self.sent))
-                self.sent += 1
-
-
-class Kept(Component):
-    """Keeps what it gets."""
-
-    numbers = Inbox(Number)
-    values = State(list[int])
-
-    @numbers.handler
-    def keep(self, number: Number) -> None:
-        self.values.append(number.value)
 
 
 class Waiting(Component):
