@@ -66,3 +66,30 @@ def test_there_are_never_more_intervals_than_messages_in_work() -> None:
         in_work.append(number)
         assert len(acks.frozen()[1]) <= len(in_work)
     assert acks.low >= min(in_work) - 1
+
+
+class Counted(int):
+    """A number that counts how often it is compared."""
+
+    looks = 0
+
+    def __lt__(self, other: int) -> bool:
+        Counted.looks += 1
+        return int(self) < other
+
+    def __gt__(self, other: int) -> bool:
+        Counted.looks += 1
+        return int(self) > other
+
+
+def test_one_message_is_settled_without_a_look_at_all_the_intervals() -> None:
+    """Of two partitions that take turns one stands still, so that every other message is settled."""
+    many = 10_000
+    acks = AckSet(0, [(number, number) for number in range(3, many, 2)])
+    Counted.looks = 0
+    assert acks.add(Counted(many + 1)), "behind all of them"
+    assert acks.add(Counted(many // 2)), "between two of them"
+    assert not acks.add(Counted(many // 2))
+    assert unsettled(acks.frozen(), [Counted(many // 2), Counted(many + 3)]) == [many + 3]
+    assert settled(acks.frozen(), Counted(many // 2 - 1), Counted(many // 2 + 1))
+    assert Counted.looks < 200
