@@ -9,8 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hypothesis import settings
 from sybil import Document, Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
+
+# How long one example may take says more of what else the machine does; a test that hangs meets the timeout of all.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 class Page(Document):
