@@ -507,21 +507,26 @@ class Supervision:
 
     # ------------------------------------------------------------------ what follows from where everybody is
     def _advance(self, now_s: float) -> Iterator[Action]:
-        yield from self._deal_with_due(now_s)
-        yield from self._advance_rounds(now_s)
+        if self._due:
+            yield from self._deal_with_due(now_s)
+        if self._changed:
+            yield from self._advance_rounds(now_s)
         if self.stopping is None:
             if not self._not_up and not self._told_up:
                 self._told_up = True
                 yield Notify(events.SystemStarted(sum(status.was_up for status in self.statuses.values())))
-            yield from self._start_ready(now_s)
-            yield from self._look_for_end(now_s)
+            if self._to_start:
+                yield from self._start_ready(now_s)
+            if self.quiet or not self._busy:
+                yield from self._look_for_end(now_s)
         if self.stopping is not None:
             yield from self._go_on_stopping(self.stopping, now_s)
         for component in self._unserved:
             if all(life.phase.has_ended for life in self._lives_of[component]):
                 yield Unserved(component)
         self._unserved.clear()
-        yield from self._answer_promises()
+        if self._promises:
+            yield from self._answer_promises()
         if self.stopping is not None and not self._alive:
             self._ended = True
             survivors = dict.fromkeys(name for name, _ in sorted(self._zombies))
@@ -530,7 +535,8 @@ class Supervision:
                     self._problems.append((name, f"{name}: a thread that was abandoned is still alive"))
             yield End(self.stopping, tuple(survivors), tuple(problem for _, problem in self._problems))
             return
-        yield from self._next_moment(now_s)
+        if self._due or self.stopping is not None:
+            yield from self._next_moment(now_s)
 
     def _deal_with_due(self, now_s: float) -> Iterator[Action]:
         """Deals with every component whose moment has come: a new life, or the next step to stop it."""

@@ -121,6 +121,7 @@ class Run(Probe):
         self._misuse: MinionsError | None = None
         self._death = ""  # what the process dies of
         self._stopping = False
+        self._steps = scenario.steps
         self._units = 0
         self._turns = 0
         self._process: Process
@@ -243,20 +244,20 @@ class Run(Probe):
     # ------------------------------------------------------------------ who goes on
     def _pick(self, ready: Sequence[SimulatedThread]) -> int:
         """The plain choice is who was the last to come: mostly the one that had the last turn."""
-        world = self._world
-        if world.turns >= self._scenario.steps:
+        if self._world.turns >= self._steps:
             self._stop()
             return 0  # in turn, so that everybody comes to an end
-        return len(ready) - 1 - self.choices.below("turn", len(ready))
+        count = len(ready)
+        return count - 1 - self.choices.below("turn", count)
 
     def _stop(self) -> None:
         turns = self._world.turns
         if not self._stopping or not self._process.runtime.stopping:
             self._stopping = True
             self._process.runtime.stop("the steps are used up")
-        if turns > self._scenario.steps + _TURNS_TO_STOP:
+        if turns > self._steps + _TURNS_TO_STOP:
             waiting = "; ".join(self._world.waiting())
-            self._fail(("endless",), f"it was stopped after {self._scenario.steps} steps, and does not end: {waiting}")
+            self._fail(("endless",), f"it was stopped after {self._steps} steps, and does not end: {waiting}")
 
     # ------------------------------------------------------------------ seams
     def script_of(self, component: str) -> Callable[[SimulatedLife], None] | None:
@@ -462,7 +463,7 @@ class Run(Probe):
 
     def _look_for_lost_wake_ups(self) -> None:
         """Called when nobody can go on. Who has something to take does not sleep."""
-        if self._world.turns >= self._scenario.steps and not self._process.over:
+        if self._world.turns >= self._steps and not self._process.over:
             self._stop()
             if self._world.current is None and self._failure is not None:
                 return
