@@ -129,6 +129,10 @@ class Runtime:
             return partial(TracedShelteredLife if node.async_exception else TracedLife, self._units)
         return ShelteredLife if node.async_exception else Life
 
+    def log_of(self, component: str) -> logging.Logger:
+        """Where a component logs."""
+        return logging.getLogger(f"minions.{self.name}.{component}")
+
     def __init__(
         self,
         name: str,
@@ -633,7 +637,7 @@ class Runtime:
             self.journal,
             self._clock,
             self._threads_from.parker(),
-            logging.getLogger(f"minions.{self.name}.{component}"),
+            self.log_of(component),
             self._set_aside,
             self.disk,
             None if self._board is None else self._board.marks(component, plan.reads.values()),

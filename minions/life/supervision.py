@@ -507,36 +507,37 @@ class Supervision:
 
     # ------------------------------------------------------------------ what follows from where everybody is
     def _advance(self, now_s: float) -> Iterator[Action]:
-        if self._due:
+        if self._due or self._changed:
             yield from self._deal_with_due(now_s)
-        if self._changed:
             yield from self._advance_rounds(now_s)
         if self.stopping is None:
-            if not self._not_up and not self._told_up:
-                self._told_up = True
-                yield Notify(events.SystemStarted(sum(status.was_up for status in self.statuses.values())))
-            if self._to_start:
-                yield from self._start_ready(now_s)
-            if self.quiet or not self._busy:
-                yield from self._look_for_end(now_s)
+            yield from self._go_on(now_s)
         if self.stopping is not None:
             yield from self._go_on_stopping(self.stopping, now_s)
-        for component in self._unserved:
-            if all(life.phase.has_ended for life in self._lives_of[component]):
-                yield Unserved(component)
-        self._unserved.clear()
-        if self._promises:
-            yield from self._answer_promises()
+        if self._unserved or self._promises:
+            yield from self._tell_who_waits()
         if self.stopping is not None and not self._alive:
             self._ended = True
-            survivors = dict.fromkeys(name for name, _ in sorted(self._zombies))
-            for name in survivors:
-                if all(name != component for component, _ in self._problems):
-                    self._problems.append((name, f"{name}: a thread that was abandoned is still alive"))
-            yield End(self.stopping, tuple(survivors), tuple(problem for _, problem in self._problems))
-            return
-        if self._due or self.stopping is not None:
+            yield self._end(self.stopping)
+        elif self._due or self.stopping is not None:
             yield from self._next_moment(now_s)
+
+    def _go_on(self, now_s: float) -> Iterator[Action]:
+        """Begins what can begin, while the system does not stop."""
+        if not self._not_up and not self._told_up:
+            self._told_up = True
+            yield Notify(events.SystemStarted(sum(status.was_up for status in self.statuses.values())))
+        if self._to_start:
+            yield from self._start_ready(now_s)
+        if self.quiet or not self._busy:
+            yield from self._look_for_end(now_s)
+
+    def _end(self, reason: str) -> End:
+        survivors = dict.fromkeys(name for name, _ in sorted(self._zombies))
+        for name in survivors:
+            if all(name != component for component, _ in self._problems):
+                self._problems.append((name, f"{name}: a thread that was abandoned is still alive"))
+        return End(reason, tuple(survivors), tuple(problem for _, problem in self._problems))
 
     def _deal_with_due(self, now_s: float) -> Iterator[Action]:
         """Deals with every component whose moment has come: a new life, or the next step to stop it."""
@@ -589,7 +590,12 @@ class Supervision:
         if quiet and not self._forever:
             self._begin_stop("finished", now_s)
 
-    def _answer_promises(self) -> Iterator[Action]:
+    def _tell_who_waits(self) -> Iterator[Action]:
+        """Tells those who call a component that has ended, and those whose wish has come true or cannot."""
+        for component in self._unserved:
+            if all(life.phase.has_ended for life in self._lives_of[component]):
+                yield Unserved(component)
+        self._unserved.clear()
         open_promises = []
         for promise in self._promises:
             answer = promise.answer(stopping=self.stopping is not None)

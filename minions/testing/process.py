@@ -228,7 +228,10 @@ class SimulatedRuntime(Runtime):
 
     def life_class(self, node: Node) -> Callable[..., Life]:
         """Of which class the lives of a component are: no exception is thrown into one, which would hit whoever has the turn."""
-        return partial(SimulatedLife, self._probe, self._life_log)
+        return partial(SimulatedLife, self._probe)
+
+    def log_of(self, component: str) -> logging.Logger:
+        return self._life_log
 
     def die(self) -> None:
         """Cuts all that lives, so that nothing is done about it when its threads are dropped."""
@@ -264,9 +267,8 @@ class SimulatedJournal(Journal):
 class SimulatedLife(Life):
     """A life that tells of each piece of user code, and whose `run` may follow a script."""
 
-    def __init__(self, probe: Probe, log: logging.Logger, *arguments: Any) -> None:
-        plan, fence, journal, clock, parker, _, *rest = arguments
-        super().__init__(plan, fence, journal, clock, parker, log, *rest)
+    def __init__(self, probe: Probe, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._probe = probe
 
     def begin(self) -> None:

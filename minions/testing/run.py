@@ -128,12 +128,14 @@ class Run(Probe):
         self._world: World
         self._view: View
         faults = scenario.faults
+        likely = dict.fromkeys(KINDS, 0.0)
         # How likely each kind is, and whether it is left out.
-        times = _TIMES[choices.below("without calm", len(_TIMES))]
-        likely = {
-            kind: 0.0 if choices.below(f"without {kind}", 3) else min(1.0, times * getattr(faults, kind))
-            for kind in KINDS
-        }
+        if faults.most:
+            times = _TIMES[choices.below("without calm", len(_TIMES))]
+            likely = {
+                kind: 0.0 if choices.below(f"without {kind}", 3) else min(1.0, times * getattr(faults, kind))
+                for kind in KINDS
+            }
         self._likely_errors = (likely["errors"],)
         self._likely_disk_errors = (likely["disk_errors"],)
         self._likely_power_losses = (likely["power_losses"],)

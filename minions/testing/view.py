@@ -154,9 +154,7 @@ class ComponentView:
 
     def partition(self, key: Any) -> ComponentView:
         """The same as seen from the partition of a key, for a component with `partition_by`."""
-        return ComponentView(
-            self._plan, partition_of_key(key), self._source, self._cache, self._read, self._prefix
-        )
+        return ComponentView(self._plan, partition_of_key(key), self._source, self._cache, self._read, self._prefix)
 
     def __getattr__(self, name: str) -> Any:
         plan = self._plan
