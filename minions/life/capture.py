@@ -14,9 +14,21 @@ import attrs
 
 from minions.flow.calls import Call
 from minions.flow.channel import Entry
+from minions.flow.unit import Unit
 from minions.model.component import Component
 
-__all__ = ["Answered", "Asked", "Capture", "Kind", "Read", "Trail"]
+__all__ = [
+    "MOST_READS",
+    "Answered",
+    "Asked",
+    "Capture",
+    "ClockName",
+    "ClockReads",
+    "ClockTrail",
+    "Kind",
+    "Read",
+    "Trail",
+]
 
 Kind = Literal["on_start", "handler", "run", "tick", "call", "after_commit", "on_stop"]
 """What kind of unit of work it was."""
@@ -30,6 +42,15 @@ Answered = Literal["returned", "raised", "submitted", "too large"]
 
 Asked = tuple[Call, Answered, Any]
 """A call of another component that a unit has made, and what it returned; class and arguments of what it raised; its future."""
+
+ClockName = Literal["now", "monotonic"]
+"""The method of a component that reads the clock."""
+
+MOST_READS = 1_000
+"""So many clock reads of one unit are kept, the first ones; of the others it is known how many there were."""
+
+Place = tuple[int, Entry | None, Unit | None]
+"""What tells a unit of work from the one before: how many there were, the message in work, the unit itself; see `ClockTrail`."""
 
 
 class Trail:
@@ -70,6 +91,67 @@ class Trail:
     def forget(self) -> None:
         """Another unit begins, which could not be told from the one before."""
         self._units = -1
+
+
+@attrs.frozen
+class ClockReads:
+    """What was read of the clock.
+
+    Attributes:
+        first: by which method and what, in seconds, in the order in which it was read; of the time of day, those since the epoch.
+        more: how many times more.
+    """
+
+    first: tuple[tuple[ClockName, float], ...] = ()
+    more: int = 0
+
+
+class ClockTrail:
+    """What one unit of work has read of the clock so far. Component's thread only; no lock.
+
+    It is begun anew with the first read of another unit, so that a unit that does not read the clock has nothing to do with it.
+    What a `run` reads between two units belongs to the second one, and so does what a unit had read that never was: a replay
+    of the second one makes both again.
+    """
+
+    __slots__ = ("_entry", "_more", "_reads", "_unit", "_units")
+
+    def __init__(self) -> None:
+        self._units = -1
+        self._entry: Entry | None = None
+        self._unit: Unit | None = None  # that in which the last read was made; None for one between two units
+        self._reads: list[tuple[ClockName, float]] = []
+        self._more = 0
+
+    def note(self, place: Place, clock: ClockName, seconds: float) -> None:
+        """Adds a read."""
+        if not self._is_of(place):
+            self._reads, self._more = [], 0
+        self._units, self._entry, self._unit = place
+        if len(self._reads) < MOST_READS:
+            self._reads.append((clock, seconds))
+        else:
+            self._more += 1
+
+    def of(self, place: Place) -> ClockReads:
+        """The reads of a unit."""
+        return self.last() if self._is_of(place) else ClockReads()
+
+    def last(self) -> ClockReads:
+        """The reads of the last unit that has made any."""
+        return ClockReads(tuple(self._reads), self._more)
+
+    def unit_is_dropped(self) -> None:
+        """The unit of the last reads never was."""
+        self._unit = None
+
+    def forget(self) -> None:
+        """Another unit begins, which could not be told from the one before."""
+        self._units = -1
+
+    def _is_of(self, place: Place) -> bool:
+        units, entry, unit = place
+        return units == self._units and entry is self._entry and (self._unit is None or self._unit is unit)
 
 
 def _size_of(what: Any) -> int:
@@ -125,6 +207,8 @@ class Capture:
         called: the call in work.
         asked: the calls that the unit has made.
         asked_at_start: those that `on_start` had made in the same life.
+        reads: what the unit has read of the clock; None where nobody knows, as of a process that has died.
+        reads_at_start: what `on_start` had read in the same life; likewise.
         attempt: how often the message has failed now; 0 where it is not put down to one.
         set_aside: whether the message has become a dead letter.
     """
@@ -150,5 +234,7 @@ class Capture:
     called: Call | None = None
     asked: list[Asked] = attrs.Factory(list)
     asked_at_start: list[Asked] = attrs.Factory(list)
+    reads: ClockReads | None = None
+    reads_at_start: ClockReads | None = None
     attempt: int = 0
     set_aside: bool = False

@@ -23,6 +23,8 @@ __all__ = [
     "Crash",
     "KeptCall",
     "KeptMessage",
+    "KeptRead",
+    "KeptReads",
     "KeptTable",
     "crash_in",
     "crash_named",
@@ -36,7 +38,7 @@ CRASHES = "crashes"
 """The folder of the files, in the state folder."""
 
 SUFFIX = ".json"
-_VERSION = 1
+_VERSION = 2
 _LARGEST_BYTES = 200_000_000
 
 
@@ -89,6 +91,37 @@ class KeptCall:
     raised: KeptError | None = None
 
 
+@attrs.frozen
+class KeptRead:
+    """A read of the clock.
+
+    Attributes:
+        clock: the method of the component: "now" or "monotonic".
+        seconds: what it said: since the epoch (UTC), or of the monotonic clock of the process.
+    """
+
+    clock: str
+    seconds: float
+
+
+@attrs.frozen
+class KeptReads:
+    """What a unit had read of the clock.
+
+    Attributes:
+        first: the first 1,000 reads, in order.
+        more: how many there were beyond these.
+        missing: why it is not known; empty where it is.
+    """
+
+    first: tuple[KeptRead, ...] = ()
+    more: int = 0
+    missing: str = ""
+
+
+_OF_EARLIER_VERSIONS = KeptReads(missing="the version that has recorded the crash kept no clock reads")
+
+
 @attrs.frozen(kw_only=True)
 class Crash:
     """A unit of work that has failed: what went into it, and what came of it.
@@ -120,7 +153,9 @@ class Crash:
         called: the call that was in work.
         calls: the calls that the unit had made of other components.
         calls_at_start: those that `on_start` had made in the same life.
-        left_out: what is missing because the file would have been too large: "tables", "calls", "states", "messages".
+        reads: what the unit had read of the clock.
+        reads_at_start: what `on_start` had read of it in the same life.
+        left_out: what is missing because the file would have been too large: "tables", "calls", "reads", "states", "messages".
         python: the version of Python.
     """
 
@@ -151,13 +186,16 @@ class Crash:
     called: KeptCall | None = None
     calls: tuple[KeptCall, ...] = ()
     calls_at_start: tuple[KeptCall, ...] = ()
+    reads: KeptReads = _OF_EARLIER_VERSIONS
+    reads_at_start: KeptReads = _OF_EARLIER_VERSIONS
     left_out: tuple[str, ...] = ()
     python: str = ""
 
 
 @cache
 def _codec() -> TypeCodec[Any]:
-    return state_codec_of(Crash, version=_VERSION)
+    # The first version had no clock reads; which of the defaults says so. A reader of that version refuses what has some.
+    return state_codec_of(Crash, version=_VERSION, migrations={1: lambda plain: plain})
 
 
 def stored_form(crash: Crash) -> bytes:

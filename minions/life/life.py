@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
@@ -47,7 +48,7 @@ from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
 from minions.life.calling import Proxy, RemoteMethod, lazy, refuse_bad_seconds, told_where, wait_for_answer
-from minions.life.capture import Capture, Kind, Read, Trail
+from minions.life.capture import Capture, ClockName, ClockReads, ClockTrail, Kind, Place, Read, Trail
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.recorder import Recorder
@@ -136,7 +137,7 @@ class Life:
         self.cpu_s = 0.0
         self.interrupted = False
         self.blocked_in = Blocking(self.name)
-        self.units = 0  # submitted so far
+        self.units = 0  # made whole so far; what other threads of the component send is none of these
         self._hook = "on_start"
         self._called = ""  # the method that is at work because it was called
         self._plan = plan
@@ -182,6 +183,10 @@ class Life:
         self._recorder = recorder
         self._trail = None if recorder is None else Trail()
         self._trail_at_start: Trail | None = None  # that of on_start
+        self._clock_trail = None if recorder is None else ClockTrail()
+        self._clock_trail_of_calls = None if recorder is None else ClockTrail()  # of what follows a commit
+        self._reads_at_start = ClockReads()  # those of on_start
+        self._is_replayed_whole = not (plan.keeps or plan.reads)  # its `run`, which cannot begin in the middle
         # Of a unit that was dropped: how many there were before, and what it had read of tables.
         self._seen: tuple[int, dict[str, Read]] | None = None
         self._on_disk: dict[Channel, int] = {}  # up to which number all messages of a channel are on disk
@@ -212,6 +217,8 @@ class Life:
         self._whole(self.instance.on_start, begun)
         if self._trail is not None:
             self._trail_at_start, self._trail = self._trail, Trail()
+        if self._clock_trail is not None:
+            self._reads_at_start, self._clock_trail = self._clock_trail.last(), ClockTrail()
         if self._plan.partitioned:
             self._refuse_strays()
         self.has_begun = True
@@ -664,6 +671,7 @@ class Life:
         kind = self._kind_of_unit() if handed is None else "after_commit"
         entry = self.current
         received = [entry] if kind == "handler" and entry is not None else []
+        clock_trail = self._clock_trail if handed is None else self._clock_trail_of_calls
         return Capture(
             component=self.name,
             of=type(self._plan.node.blueprint),
@@ -686,6 +694,8 @@ class Life:
             called=self.mailbox.call if kind == "call" else None,
             asked=[] if self._trail is None else self._trail.of(self.units, self._only_message()),
             asked_at_start=[] if self._trail_at_start is None else self._trail_at_start.last(),
+            reads=None if clock_trail is None else clock_trail.of(self._place()),
+            reads_at_start=self._reads_at_start,
         )
 
     def _kind_of_unit(self) -> Kind:
@@ -704,13 +714,27 @@ class Life:
     def _seen_of_tables(self) -> dict[str, Read]:
         return {name: table.seen() for name, table in self._tables.items()}
 
+    def _place(self) -> Place:
+        """Which unit a read of the clock belongs to."""
+        if self._hook != "run":
+            return self.units, self.current, self.open_unit
+        return (0, None, None) if self._is_replayed_whole else (self.units, None, self.open_unit)
+
     def _keep_seen(self) -> None:
         """The open unit is about to be dropped; whether it is the one that its life ends with is not known yet."""
         if self._recorder is not None:
             self._seen = self.units, self._seen_of_tables()
+        if self._clock_trail is not None:
+            self._clock_trail.unit_is_dropped()
 
     def _leave_trail(self) -> None:
         """Another unit begins that may not differ in its number from the one before."""
+        self._leave_calls()
+        if self._clock_trail is not None:
+            self._clock_trail.forget()
+
+    def _leave_calls(self) -> None:
+        """The same, for what is not looked at before a unit has begun."""
         if self._trail is not None:
             self._trail.forget()
             self._seen = None
@@ -760,6 +784,21 @@ class Life:
         if entry is not None:
             return entry[0].message_id(entry[1])
         return call.message_id if call is not None else ""
+
+    def now(self) -> datetime:
+        """On any thread."""
+        return datetime.fromtimestamp(self._read_clock("now"), UTC)
+
+    def monotonic(self) -> float:
+        """On any thread."""
+        return self._read_clock("monotonic")
+
+    def _read_clock(self, clock: ClockName) -> float:
+        seconds = self._clock.wall() if clock == "now" else self._clock.monotonic()
+        trail = self._clock_trail
+        if trail is not None and self._is_own_thread():
+            trail.note(self._place(), clock, seconds)
+        return seconds
 
     def read_state(self, state: State[Any]) -> Any:
         if self._plan.partitioned:
@@ -929,7 +968,7 @@ class Life:
         self._stop_if_ending()
         self._put_down()
         self._save_if_changed()
-        self._leave_trail()
+        self._leave_calls()
         unit = self.open_unit = Unit(self.name)
         self._received = 0
         try:
@@ -1084,6 +1123,7 @@ class Life:
     def _submit(self, unit: Unit, timeout_s: float | None) -> None:
         if not unit.is_empty:
             self._submit_with(unit, self.parker, self._deadline_s(timeout_s))
+            self.units += 1  # not before: where the unit is refused, the failure is its own
             self._states.saved(unit.states, self._values)
             letters, self._letters = self._letters, []
             for letter, kept in letters:
@@ -1098,7 +1138,6 @@ class Life:
         if fence.held and self._hook == "run":
             self._wait_while_held(parker, deadline_s)
         mailbox = self.mailbox if unit.settles else None
-        self.units += 1
         ticket = journal.submit(unit, fence, parker, mailbox)
         while ticket is not None:
             what = "the disk" if ticket.channel is None else f"room in {ticket.channel.name}"
@@ -1178,6 +1217,7 @@ class Life:
         else:
             self._enter_partition(call.partition)
         self.current = None
+        self._clock_trail, self._clock_trail_of_calls = self._clock_trail_of_calls, self._clock_trail
         self._leave_trail()
         unit = self.open_unit = Unit(self.name, self._home)
         try:
@@ -1191,6 +1231,7 @@ class Life:
             raise
         finally:
             self.open_unit = self.current = None
+            self._clock_trail, self._clock_trail_of_calls = self._clock_trail_of_calls, self._clock_trail
 
     def call_last(self, on_error: Callable[[BaseException, str], None]) -> None:
         """Calls what waits for a commit in a life that has failed: the units that it belongs to are whole all the same.

@@ -26,8 +26,19 @@ import attrs
 from minions.clock import Clock
 from minions.flow.channel import UNREAD, Entry
 from minions.flow.codec import TypeCodec, codec_of
-from minions.life.capture import Asked, Capture, Read
-from minions.life.crash import CRASHES, SUFFIX, Crash, KeptCall, KeptMessage, KeptTable, files_in, stored_form
+from minions.life.capture import Asked, Capture, ClockReads, Read
+from minions.life.crash import (
+    CRASHES,
+    SUFFIX,
+    Crash,
+    KeptCall,
+    KeptMessage,
+    KeptRead,
+    KeptReads,
+    KeptTable,
+    files_in,
+    stored_form,
+)
 from minions.life.crash_values import keep_error, keep_value
 from minions.life.traces import describe
 from minions.model.crashes import Crashes
@@ -38,7 +49,9 @@ _MOST_WAITING = 8
 _AGAIN_AFTER_S = 60.0
 _MOST_METHODS = 1_000
 _UNFINISHED = ".tmp"
-_LEAVE_OUT = ("tables", "calls", "states", "messages")
+_LEAVE_OUT = ("tables", "calls", "reads", "states", "messages")
+_LEFT_OUT = KeptReads(missing="the file of the crash would have been too large")
+_UNKNOWN = KeptReads(missing="its process died with it")
 
 
 class Recorder:
@@ -247,6 +260,8 @@ class Recorder:
             ),
             calls=_kept_answers(capture.asked, most),
             calls_at_start=_kept_answers(capture.asked_at_start, most),
+            reads=_kept_reads(capture.reads),
+            reads_at_start=_kept_reads(capture.reads_at_start),
             left_out=tuple(left_out),
             python=platform.python_version(),
         )
@@ -326,6 +341,8 @@ def _without(crash: Crash, part: str) -> Crash:
             return attrs.evolve(crash, tables={}, left_out=left_out)
         case "calls":
             return attrs.evolve(crash, calls=(), calls_at_start=(), left_out=left_out)
+        case "reads":
+            return attrs.evolve(crash, reads=_LEFT_OUT, reads_at_start=_LEFT_OUT, left_out=left_out)
         case "states":
             return attrs.evolve(crash, states={}, left_out=left_out)
         case _:
@@ -364,6 +381,12 @@ def _kept_answers(asked: list[Asked], most_bytes: int) -> tuple[KeptCall, ...]:
         room.take(0 if each.returned is None else len(each.returned.stored))
         kept.append(each)
     return tuple(kept)
+
+
+def _kept_reads(reads: ClockReads | None) -> KeptReads:
+    if reads is None:
+        return _UNKNOWN
+    return KeptReads(tuple(KeptRead(*read) for read in reads.first), reads.more)
 
 
 def _kept_answer(asked: Asked) -> KeptCall:

@@ -8,11 +8,13 @@ on with something made up. No thread is started, no lock is taken that another t
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -29,7 +31,8 @@ from minions.flow.rows import table_place
 from minions.flow.unit import Unit
 from minions.life.after_commit import Call
 from minions.life.calling import not_callable
-from minions.life.crash import Crash, KeptCall, KeptTable
+from minions.life.capture import ClockName
+from minions.life.crash import Crash, KeptCall, KeptReads, KeptTable
 from minions.life.crash_values import CannotRecord, KeptValue, error_of, keep_value, value_of
 from minions.life.life import Life
 from minions.life.plan import NodePlan, Plan
@@ -39,7 +42,10 @@ from minions.model.partition import home_of
 __all__ = ["Replay", "replay"]
 
 _MOST_WAITS = 10_000
+_EXAMPLES = {"now": "datetime(2026, 1, 31, tzinfo=UTC)", "monotonic": "1000.0"}
+"""What may be said of clock reads that were not recorded, by the method that reads."""
 _NO_ENTRY = object()
+_FROM_THE_TOP = "a replay begins with the first line of run(), and has what was read since the unit before"
 
 
 class _NotRecorded(BaseException):
@@ -147,7 +153,7 @@ def _node_of(crash: Crash, plan: Plan) -> NodePlan:
         kept, has = ("in no partition", "has") if node.partitioned else ("in a partition", "has no")
         raise CrashRefused(f"{name} has crashed {kept}, and {has} partitions (partition_by) now: add it as before")
     if crash.left_out:
-        needed = [part for part in crash.left_out if part not in ("tables", "calls")]
+        needed = [part for part in crash.left_out if part not in ("tables", "calls", "reads")]
         if needed:
             raise CrashRefused(
                 f"{', '.join(needed)} of {name} were too large to be recorded: raise size_bytes of Crashes(...), or in the table "
@@ -166,15 +172,31 @@ def _node_of(crash: Crash, plan: Plan) -> NodePlan:
 
 def _refuse_strange_answers(answers: Mapping[str, Any], node: NodePlan) -> None:
     used = {queue.name: component for queue, component in node.uses.values()}
-    for name in answers:
+    for name, answer in answers.items():
+        if name in _EXAMPLES:
+            if not callable(answer) and _seconds_of(answer, name) is None:
+                raise UsageError(
+                    f"{node.node.name}: answers={{{name!r}: {answer!r}}}: self.{name}() cannot read that: say what it reads, "
+                    f"such as {_EXAMPLES[name]}, or a function that returns it"
+                )
+            continue
         component, _, method = name.partition(".")
         if component not in used or not method:
             raise UsageError(
                 f"{node.node.name}: answers={{{name!r}: ...}}: name a method of a component that it uses, such as "
-                f"{next(iter(used), 'database')}.find; it uses {', '.join(used) or 'none'}"
+                f"{next(iter(used), 'database')}.find; it uses {', '.join(used) or 'none'}; or now or "
+                "monotonic, which read the clock"
             )
         if reason := not_callable(used[component], method):
             raise UsageError(f"{node.node.name}: answers={{{name!r}: ...}}: it cannot be called: {reason}")
+
+
+def _seconds_of(answer: Any, clock: str) -> float | None:
+    """What is read of the clock, in seconds; None where it is nothing that could be."""
+    if clock == "now":
+        return answer.timestamp() if isinstance(answer, datetime) and answer.utcoffset() is not None else None
+    is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool) and math.isfinite(answer)
+    return float(answer) if is_number else None
 
 
 def _refuse_strange_method(crash: Crash, node: NodePlan) -> None:
@@ -417,6 +439,48 @@ class _Answers:
         return stored == now.stored
 
 
+class _Reads:
+    """The clock reads that were recorded, each to be read once and in order; beyond that, what somebody says who replays them."""
+
+    def __init__(self, kept: KeptReads, others: Mapping[str, Any], where: str) -> None:
+        self._kept = kept
+        self._others = others
+        self._where = where
+        self._left = {clock: deque(read.seconds for read in kept.first if read.clock == clock) for clock in _EXAMPLES}
+
+    def next(self, clock: ClockName) -> float:
+        """What was read next.
+
+        Raises:
+            CannotRecord: that was not recorded.
+        """
+        left = self._left[clock]
+        if left:
+            return left.popleft()
+        if clock not in self._others:
+            raise CannotRecord(
+                f"{self._why_not(clock)}; say what it reads: replay(..., answers={{{clock!r}: {_EXAMPLES[clock]}}})"
+            )
+        other = self._others[clock]
+        answer = other() if callable(other) else other
+        seconds = _seconds_of(answer, clock)
+        if seconds is None:
+            raise CannotRecord(
+                f"self.{clock}() cannot read {answer!r}, as answers={{{clock!r}: ...}} says: say {_EXAMPLES[clock]}, for example"
+            )
+        return seconds
+
+    def _why_not(self, clock: str) -> str:
+        reads = f"it reads self.{clock}()"
+        if self._kept.missing:
+            return f"{reads}, and what it had read of the clock was not recorded: {self._kept.missing}"
+        kept = len(self._kept.first)
+        if self._kept.more:
+            return f"{reads} once more, and of {kept + self._kept.more:,} clock reads only the first {kept:,} were recorded"
+        once_more = " once more" if any(read.clock == clock for read in self._kept.first) else ""
+        return f"{reads}{once_more}, which it had not before it failed{self._where}"
+
+
 class _Unanswered(Future[Any]):
     """Of a call that was submitted and of which no answer was recorded: who waits for it ends the replay."""
 
@@ -480,10 +544,12 @@ class _ReplayedLife(Life):
         self._to_start = _Answers(crash.calls_at_start, complete, self.aliases, answers)
         self._to_unit = _Answers(crash.calls, complete, self.aliases, answers)
         self._made = 0
-        keeps = bool(plan.keeps or plan.reads)
-        self._most_units = 1 if keeps else crash.units + 1
+        self._most_units = crash.units + 1 if self._is_replayed_whole else 1
+        where = "" if crash.kind != "run" or self._is_replayed_whole else f" ({_FROM_THE_TOP})"
+        self._reads_to_start = _Reads(crash.reads_at_start, answers, "")
+        self._reads_to_unit = _Reads(crash.reads, answers, where)
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str) -> NoReturn:
         self.stopped = self.stopped or why
         raise _NotRecorded(why)
 
@@ -532,7 +598,6 @@ class _ReplayedLife(Life):
             keywords = {name: value_of(each, self.aliases) for name, each in called.keywords.items()}
         except CannotRecord as error:
             self._stop(f"an argument of {called.method}() was not recorded: {error}")
-            return
         self._called = called.method
         unit = self.open_unit = Unit(self.name)
         self._run_called(RemoteCall(queue, called.method, arguments, keywords, called.by))
@@ -559,7 +624,6 @@ class _ReplayedLife(Life):
     def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
         if unit.settles:
             self._in_hand.clear()
-        self.units += 1
         self._made += 1
         if not self._preparing:
             self.sent += [
@@ -602,6 +666,15 @@ class _ReplayedLife(Life):
         if self._waiting:
             self._stop(f"it receives from {channel.name}, where no message was received when it failed")
         raise _Over
+
+    def _read_clock(self, clock: ClockName) -> float:
+        if not self._is_own_thread():
+            return super()._read_clock(clock)
+        reads = self._reads_to_start if self._preparing else self._reads_to_unit
+        try:
+            return reads.next(clock)
+        except CannotRecord as error:
+            self._stop(str(error))
 
     # ------------------------------------------------------------------ calls
     def call(

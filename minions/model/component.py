@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, dataclass_transform
 
@@ -37,6 +38,8 @@ class Context(Protocol):
     def running(self) -> bool: ...
     @property
     def message_id(self) -> str: ...
+    def now(self) -> datetime: ...
+    def monotonic(self) -> float: ...
     def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]: ...
     def call_timeout(self, seconds: float) -> AbstractContextManager[None]: ...
     def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]: ...
@@ -97,6 +100,12 @@ class Blueprint:
     @property
     def message_id(self) -> str:
         self._refuse("message_id")
+
+    def now(self) -> datetime:
+        self._refuse("now()")
+
+    def monotonic(self) -> float:
+        self._refuse("monotonic()")
 
     def blocking(self, resource: Any, wake: Callable[[], object] | None) -> AbstractContextManager[None]:
         self._refuse("blocking()")
@@ -214,6 +223,33 @@ class Component:
         """
         message_id: str = self._minions.message_id
         return message_id
+
+    def now(self) -> datetime:
+        """The time of day, with the zone UTC: of the runtime's clock, so that a test decides what it says.
+
+        In production that is the machine's time, which somebody may set back; for durations take `monotonic`. Where a
+        `FakeClock`, a harness or a simulation holds the time, it is theirs.
+
+        On any thread of the component; does not block. What its own thread reads, the first 1,000 times in one unit of work,
+        is recorded when the unit fails, and a replay reads the same again; other threads are told the time, and nothing is
+        recorded.
+
+        Raises:
+            UsageError: outside of a running component, where there is no such clock.
+        """
+        now: datetime = self._minions.now()
+        return now
+
+    def monotonic(self) -> float:
+        """Seconds since some moment in the past, for durations: it never goes back. Otherwise as `now`, and recorded with it.
+
+        To be compared with what the same process has read; a process that starts later may begin anywhere.
+
+        Raises:
+            UsageError: outside of a running component, where there is no such clock.
+        """
+        monotonic_s: float = self._minions.monotonic()
+        return monotonic_s
 
     def blocking(self, resource: Any, wake: Callable[[], object] | None = None) -> AbstractContextManager[None]:
         """Says in what a call inside ``with self.blocking(connection):`` may hang, so that it can be woken at a stop.

@@ -28,6 +28,8 @@ FRAMEWORK_NAMES = (
     "commit",
     "log",
     "message_id",
+    "monotonic",
+    "now",
     "running",
     "sleep",
     "submit",

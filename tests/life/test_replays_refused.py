@@ -114,7 +114,7 @@ def test_a_message_of_another_type(crash: Crash, new_system: Callable[[], System
 def test_a_file_of_a_later_version(crash: Crash, system: System, tmp_path: Path) -> None:
     [(path, _)] = crashes_in(system.folder)
     later = tmp_path / "later.json"
-    later.write_text(path.read_text().replace('"version":1', '"version":9', 1))
+    later.write_text(path.read_text().replace('"version":2', '"version":9', 1))
 
     with pytest.raises(CrashRefused, match="version 9 of Crash"):
         system.replay(later)

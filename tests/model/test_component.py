@@ -411,7 +411,7 @@ class TestABlueprint:
 
 
 class Clock(Component):
-    def now(self) -> int:
+    def time(self) -> int:
         return 1
 
 
@@ -454,9 +454,9 @@ class TestUses:
         uses: Any = asks.clock
         assert uses.blueprint is asks
         with pytest.raises(
-            UsageError, match=r"Asks\.clock\.now works inside a running component only; from outside: system.call"
+            UsageError, match=r"Asks\.clock\.time works inside a running component only; from outside: system.call"
         ):
-            asks.clock.now()
+            asks.clock.time()
         assert not hasattr(uses, "__wrapped__")
 
     @pytest.mark.parametrize("bad", [0, -1, float("nan"), None, "30", True])
