@@ -46,6 +46,9 @@ Asked = tuple[Call, Answered, Any]
 ClockName = Literal["now", "monotonic"]
 """The method of a component that reads the clock."""
 
+ClockRead = tuple[ClockName, float]
+"""By which method it was read, and what, in seconds; of the time of day, those since the epoch."""
+
 MOST_READS = 1_000
 """So many clock reads of one unit are kept, the first ones; of the others it is known how many there were."""
 
@@ -98,11 +101,11 @@ class ClockReads:
     """What was read of the clock.
 
     Attributes:
-        first: by which method and what, in seconds, in the order in which it was read; of the time of day, those since the epoch.
+        first: the first reads, in order.
         more: how many times more.
     """
 
-    first: tuple[tuple[ClockName, float], ...] = ()
+    first: tuple[ClockRead, ...] = ()
     more: int = 0
 
 
@@ -120,16 +123,18 @@ class ClockTrail:
         self._units = -1
         self._entry: Entry | None = None
         self._unit: Unit | None = None  # that in which the last read was made; None for one between two units
-        self._reads: list[tuple[ClockName, float]] = []
+        self._reads: list[ClockRead] = []
         self._more = 0
 
-    def note(self, place: Place, clock: ClockName, seconds: float) -> None:
+    def note(self, place: Place, read: ClockRead) -> None:
         """Adds a read."""
-        if not self._is_of(place):
-            self._reads, self._more = [], 0
-        self._units, self._entry, self._unit = place
+        units, entry, unit = place
+        if units != self._units or entry is not self._entry or unit is not self._unit:
+            if not self._is_of(place):
+                self._reads, self._more = [], 0
+            self._units, self._entry, self._unit = place
         if len(self._reads) < MOST_READS:
-            self._reads.append((clock, seconds))
+            self._reads.append(read)
         else:
             self._more += 1
 

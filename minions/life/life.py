@@ -794,10 +794,10 @@ class Life:
         return self._read_clock("monotonic")
 
     def _read_clock(self, clock: ClockName) -> float:
-        seconds = self._clock.wall() if clock == "now" else self._clock.monotonic()
+        seconds = self._clock.wall() if clock == "now" else self._monotonic()
         trail = self._clock_trail
-        if trail is not None and self._is_own_thread():
-            trail.note(self._place(), clock, seconds)
+        if trail is not None and (get_ident() == self.ident or self._is_own_thread()):
+            trail.note(self._place(), (clock, seconds))
         return seconds
 
     def read_state(self, state: State[Any]) -> Any:
