@@ -32,7 +32,7 @@ COMMANDS = {
     "pause": "have components take nothing more",
     "resume": "let components go on that were paused",
     "dead": "list, show, retry or drop messages that were set aside",
-    "crashes": "list what was recorded of components that failed",
+    "crashes": "list and show what was recorded of components that failed",
     "replay": "run what has crashed once more, offline; write it as a test",
     "state": "show what is kept of the states of components",
     "plugins": "list the plugins of a system",

@@ -8,6 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import minions
 from minions.errors import MinionsError
@@ -22,15 +23,21 @@ class BadApp(MinionsError):
     """A program that cannot be used as it was named; the text says why."""
 
 
-def add_folder(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--folder`` and ``--json``, which every command about a project has."""
+def add_folder(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Adds ``--folder`` and ``--json``, which every command about a project has.
+
+    Args:
+        again: to an action of a command that has them too: what stands before the action counts.
+    """
+    default: Any = argparse.SUPPRESS if again else None
     parser.add_argument(
         "--folder",
         metavar="DIR",
         type=Path,
+        default=default,
         help="the project, or its state folder (by default the nearest from the working directory upward)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", default=default or False, help="print JSON")
 
 
 def folder_of(options: argparse.Namespace) -> Path:

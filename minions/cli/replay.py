@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minions import Crash, MinionsError, Replay, System
 from minions.cli import crashes
+from minions.cli.crash_shown import time_text
 from minions.cli.crash_test import written_test
 from minions.cli.project import BadApp, add_folder, folder_of, load_app
 from minions.cli.shown import print_json, printable
@@ -59,8 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     folder = folder_of(options)
     if options.list:
-        options.component = None
-        return crashes.run(options)
+        return crashes.print_list(options, None)
     sys.dont_write_bytecode = True  # the project's folder stays as it is
     try:
         crash = crash_named(folder, options.crash)
@@ -128,7 +128,7 @@ def _as_json(replay: Replay) -> dict[str, object]:
 
 def _print(replay: Replay) -> None:
     crash = replay.crash
-    what = f"{crash.component}, {crash.where}, {crashes.time_text(crash.at)}"
+    what = f"{crash.component}, {crash.where}, {time_text(crash.at)}"
     if replay.stopped:
         print(printable(f"{what}: it cannot be told whether it still fails: {replay.stopped}"))
         return

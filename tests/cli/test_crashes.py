@@ -121,7 +121,7 @@ class Project:
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stderr if code in (2, 3, 6) and not done.stdout else done.stdout
+        return done.stderr if code and not done.stdout else done.stdout
 
     def mend(self) -> None:
         (self.folder / "prices.py").write_text(MENDED)
@@ -275,3 +275,136 @@ class TestPytest:
 
     def test_a_folder_that_is_not_there(self, project: Project) -> None:
         project.minions("replay", "last", "--pytest", "nowhere/test_till.py", code=1)
+
+
+TIMED = """
+from minions import Component, Inbox, Outbox, Retry, State, System
+
+class Ringing(Component):
+    rings = Outbox(str)
+    rung = State(int)
+
+    def run(self) -> None:
+        if not self.rung:
+            with self.unit():
+                self.rung = 1
+                self.rings.send("now")
+
+class Watch(Component):
+    rings = Inbox(str, retry=Retry(attempts=1))
+    total = State(int)
+
+    def on_start(self) -> None:
+        self.began_s = self.monotonic()
+
+    @rings.handler
+    def answer(self, ring: str) -> None:
+        later = [self.now() for _ in range(1_002)]
+        raise ValueError(f"{later[0].isoformat()} {later[-1].isoformat()} {self.began_s!r}")
+
+system = System("timed")
+ringing, watch = system.add(Ringing()), system.add(Watch())
+system.connect(ringing.rings, watch.rings)
+
+if __name__ == "__main__":
+    system.run()
+"""
+
+
+class TestTime:
+    """A unit that depends on the time."""
+
+    @pytest.fixture
+    def project(self, project: Project) -> Project:
+        for path in (project.folder / ".minions" / "crashes").iterdir():
+            path.unlink()
+        reads = "for _ in range(1_002)"
+        (project.folder / "timed.py").write_text(TIMED.replace(reads, "for _ in range(2)"))
+        project.run("timed.py")
+        return project
+
+    def test_it_fails_again_with_the_time_of_then(self, project: Project) -> None:
+        recorded = json.loads(project.minions("replay", "last", "--json", code=1))
+        assert (recorded["same"], recorded["stopped"]) == (True, "")
+        assert recorded["error"] == recorded["recorded"]["error"]
+
+    def test_the_written_test_holds_the_reads_and_is_red_with_them(self, project: Project) -> None:
+        [crash] = json.loads(project.minions("crashes", "--json"))["crashes"]
+        project.minions("replay", "last", "--pytest", "test_watch.py")
+        red = project.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_watch.py")
+        assert red.returncode == 1, red.stdout + red.stderr
+        assert crash["error"] in red.stdout
+
+        program = project.folder / "timed.py"
+        program.write_text(program.read_text().replace("raise ValueError(", "assert later[0] < later[1]; print("))
+        green = project.run("-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "test_watch.py")
+        assert green.returncode == 0, green.stdout + green.stderr
+        assert crash["error"].removeprefix("ValueError: ") in green.stdout
+
+    def test_a_written_test_that_reads_more_says_so_and_may_be_told(self, project: Project) -> None:
+        project.minions("replay", "last", "--pytest", "test_watch.py")
+        program, test = project.folder / "timed.py", project.folder / "test_watch.py"
+        program.write_text(program.read_text().replace("raise ValueError(", "self.monotonic(); print("))
+        untold = project.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_watch.py")
+        test.write_text(test.read_text().replace("app=APP)", 'app=APP, answers={"monotonic": 7.0})'))
+        told = project.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_watch.py")
+
+        assert "it reads self.monotonic(), which it had not before it failed; say what it reads" in untold.stdout
+        assert (untold.returncode, told.returncode) == (1, 0), told.stdout
+
+
+class TestShow:
+    def test_it_tells_what_went_into_the_unit(self, project: Project) -> None:
+        printed = project.minions("crashes", "show", "last").splitlines()
+        assert printed[0] == f"{project.id}:"
+        assert printed[1].startswith("till, life 1, failed in sell (handler) at 2")
+        assert printed[1].endswith(f": {ERROR}")
+        assert printed[2].startswith("message id: ")
+        assert printed[2].endswith(", attempt 1, set aside")
+        assert printed[3:7] == [
+            """received from orders: {"item":"po'''t","count":3}""",
+            "state total: 5",
+            """called stock.left("po\'\'\'t"): Left(count=6)""",
+            "Traceback (most recent call last):",
+        ]
+        assert printed[-1] == ERROR
+
+    def test_json_has_everything_wherever_it_is_asked_for(self, project: Project) -> None:
+        for arguments in (("show", project.id, "--json"), ("--json", "show", "last")):
+            crash = json.loads(project.minions("crashes", *arguments))
+            assert crash["id"] == project.id
+            assert crash["messages"][0]["stored"] == {"item": "po'''t", "count": 3}
+            assert crash["states"]["total"]["value"] == 5
+            assert crash["calls"][0]["method"] == "left"
+            assert crash["reads"] == {"first": [], "more": 0, "missing": ""}
+
+    def test_it_tells_what_was_read_of_the_clock(self, project: Project) -> None:
+        for path in (project.folder / ".minions" / "crashes").iterdir():
+            path.unlink()
+        (project.folder / "timed.py").write_text(TIMED)
+        project.run("timed.py")
+
+        crash = json.loads(project.minions("crashes", "show", "last", "--json"))
+        [began] = crash["reads_at_start"]["first"]
+        reads = crash["reads"]
+        assert began["clock"] == "monotonic"
+        assert (len(reads["first"]), reads["more"], reads["missing"]) == (1_000, 2, "")
+        assert {read["clock"] for read in reads["first"]} == {"now"}
+
+        printed = project.minions("crashes", "show", "last").splitlines()
+        told = [line for line in printed if "read " in line]
+        first = crash["error"].split()[1].replace("T", " ")
+        assert told[:2] == [
+            f"on_start had read self.monotonic(): {began['seconds']!r} s",
+            f"read self.now(): {first}",
+        ]
+        assert told[-2:] == [
+            "read the clock 980 times more, which --json shows",
+            "read the clock 2 times more, which was not recorded",
+        ]
+        assert len(told) == 1 + 20 + 2
+        assert "say what it reads" in project.minions("replay", "last", code=6)
+
+    def test_there_is_none_of_that_name(self, project: Project) -> None:
+        assert "there is no crash 'nix' in" in project.minions("crashes", "show", "nix", code=1)
+        assert "CRASH" in project.minions("crashes", "show", code=2)
