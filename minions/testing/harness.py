@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -403,8 +404,13 @@ class Harness(Generic[C]):
 
     @property
     def now_s(self) -> float:
-        """Its time: monotonic seconds."""
+        """Its time: monotonic seconds, as `self.monotonic()` reads them in the component."""
         return self._world.now_s
+
+    @property
+    def now(self) -> datetime:
+        """Its time of day, with the zone UTC, as `self.now()` reads it in the component."""
+        return datetime.fromtimestamp(self._world.clock.wall(), UTC)
 
     # ------------------------------------------------------------------ within
     @property

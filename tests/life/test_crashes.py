@@ -328,6 +328,8 @@ DEADLY = """
         @numbers.handler
         def take(self, number):
             self.total += number
+            if "late" in sys.argv:
+                self.now()
             if number == 2 and "kill" in sys.argv:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -339,7 +341,9 @@ DEADLY = """
 """
 
 
-def test_a_message_that_processes_have_died_of_is_recorded_with_the_state_of_the_start(tmp_path: Path) -> None:
+def test_a_message_that_processes_have_died_of_is_recorded_with_the_state_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "app.py").write_text(textwrap.dedent(DEADLY))
     command = [sys.executable, "app.py", "kill"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -358,3 +362,8 @@ def test_a_message_that_processes_have_died_of_is_recorded_with_the_state_of_the
     assert crash.states.keys() == {"total"}  # as it was at the start: 0 or 1, as far as it had come to the disk
     assert "while this message was in work" in crash.error
     assert (replay.failed, replay.stopped) == (False, "")
+
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "late"])
+    replay = system.replay(crash)
+    assert crash.reads.first == ()
+    assert "it reads self.now(), and what it had read of the clock was not recorded: its process died" in replay.stopped
