@@ -691,8 +691,9 @@ def _misfit(fake: object, kind: type) -> str:
         return f"it is a class: give an object, {fake.__qualname__}()"
     if isinstance(fake, kind):
         return ""
+    of_runtime = (*FRAMEWORK_NAMES, *HOOKS) if issubclass(kind, Component) else ()
     for name, method in inspect.getmembers(kind, inspect.isfunction):
-        if name.startswith("_") or name in FRAMEWORK_NAMES or name in HOOKS:
+        if name.startswith("_") or name in of_runtime:
             continue
         own = getattr(fake, name, None)
         if not callable(own):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 from unittest.mock import create_autospec
 
 import pytest
 
-from minions import Inbox, Outbox, UsageError, wrap
+from minions import Component, Inbox, Outbox, State, UsageError, Uses, wrap
 from minions.testing import harness
 from tests.testing.averaging import Archive, Average, Database, FakeDatabase, Reading
 
@@ -109,4 +109,35 @@ def test_what_is_used_needs_a_fake_and_one_that_fits() -> None:
     h.start()
     with pytest.raises(UsageError, match="before the harness has started"):
         h.uses(h.component.database, FakeDatabase())
+    h.stop()
+
+
+class Chimes:
+    """No component, so that its methods may be called what they like."""
+
+    def now(self) -> int:
+        raise NotImplementedError
+
+
+class Tower(Component):
+    rings = Inbox(int)
+    chimes = Uses(Chimes)
+    hour = State(int)
+
+    @rings.handler
+    def ring(self, ring: int) -> None:
+        self.hour = self.chimes.now()
+
+
+def test_a_method_of_an_object_may_have_a_name_that_is_the_runtimes_on_components() -> None:
+    class Twelve(Chimes):
+        def now(self) -> int:
+            return 12
+
+    h = harness(Tower())
+    with pytest.raises(UsageError, match=r"it has no method now\(\); give it one"):
+        h.uses(h.component.chimes, cast(Any, object()))
+    h.uses(h.component.chimes, wrap.object(Twelve, Chimes))
+    h.send(h.component.rings, 1)
+    assert h.component.hour == 12
     h.stop()
