@@ -717,8 +717,8 @@ class System:
     def replay(self, crash: Crash | str | Path, *, answers: Mapping[str, Any] = MappingProxyType({})) -> Replay:
         """Runs the unit of work of a crash once more, offline, with the code as it is now.
 
-        The component gets the messages, the state and the tables that it had, the answers that other components gave it, and the
-        time; it is made anew from its configuration, and its `on_start` runs first. What it sends and keeps goes nowhere. No
+        The component gets the messages, the state and the tables that it had, the answers that other components gave it, and what
+        it had read of the clock; it is made anew from its configuration, and its `on_start` runs first. What it sends and keeps goes nowhere. No
         thread is started, and nothing of the state folder is written. What its code does to the outside world it does again.
 
         Blocks for as long as the code of the component does; on the caller's thread, also while the system runs.
@@ -726,8 +726,9 @@ class System:
         Args:
             crash: one of `crashes`; the id of one, or its file.
             answers: what other components answer to calls that the unit had not come to before it failed, by component and
-                method: ``{"database.find": None}``; or a function, which gets the arguments of the call. Where a call is in
-                neither place, the replay stops.
+                method: ``{"database.find": None}``; or a function, which gets the arguments of the call. Likewise what the unit
+                reads of the clock beyond that, as ``"now"`` (an aware datetime) and ``"monotonic"`` (seconds). Where a call or
+                a read is in neither place, the replay stops.
 
         Returns:
             Whether it has failed again, and how.
@@ -735,7 +736,7 @@ class System:
         Raises:
             CrashRefused: it cannot be read, or not be replayed: its component, its class or a type of its messages is gone, or
                 something was kept by a later version of the program. Here and below, nothing of the component was run.
-            UsageError: there is no such call as `answers` says.
+            UsageError: there is no such call as `answers` says, or it is nothing that could be read of the clock.
             TopologyError: see `check`.
         """
         found = crash if isinstance(crash, Crash) else crash_named(self.folder, str(crash))

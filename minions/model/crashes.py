@@ -23,7 +23,7 @@ class Crashes:
         enabled: whether crashes are recorded.
         keep: how many files are kept, the newest ones; from 1 to 10,000.
         size_bytes: how large one file may be, in bytes, from 10,000 to 100,000,000. What does not fit is left out, and the file
-            says what: the tables first, then the answers of other components, then states and messages.
+            says what: the tables first, then the answers of other components, what was read of the clock, states and messages.
 
     Raises:
         ConfigurationError: naming every value that is wrong.
