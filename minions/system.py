@@ -718,8 +718,9 @@ class System:
         """Runs the unit of work of a crash once more, offline, with the code as it is now.
 
         The component gets the messages, the state and the tables that it had, the answers that other components gave it, and what
-        it had read of the clock; it is made anew from its configuration, and its `on_start` runs first. What it sends and keeps goes nowhere. No
-        thread is started, and nothing of the state folder is written. What its code does to the outside world it does again.
+        it had read of the clock. It is made anew from its configuration, and its `on_start` runs first. What it sends and keeps
+        goes nowhere. No thread is started, and nothing of the state folder is written. What its code does to the outside world it
+        does again.
 
         Blocks for as long as the code of the component does; on the caller's thread, also while the system runs.
 
