@@ -218,7 +218,7 @@ class Life:
         if self._trail is not None:
             self._trail_at_start, self._trail = self._trail, Trail()
         if self._clock_trail is not None:
-            self._reads_at_start, self._clock_trail = self._clock_trail.last(), ClockTrail()
+            self._reads_at_start = self._clock_trail.last()
         if self._plan.partitioned:
             self._refuse_strays()
         self.has_begun = True

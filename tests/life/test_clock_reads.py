@@ -695,6 +695,19 @@ class TestAReplayThatReadsMore:
         stopped = system.replay(crash, answers={name: lambda: answer}).stopped
         assert stopped.startswith(f"self.{name}() cannot read {answer!r}, as answers=")
 
+    def test_is_given_those_of_each_kind_in_their_order_whichever_it_reads_first(
+        self, system: System, start: Start, clock: FakeClock, readings: Readings
+    ) -> None:
+        how: list[Callable[[Component], object]] = [readings.of]
+        add_taker(system, reading(lambda taker: how[0](taker)))
+        run_to_the_end(system, start, clock=clock)
+
+        how[0] = lambda taker: [taker.monotonic(), taker.monotonic(), taker.now(), taker.now()]
+        seconds = timedelta(seconds=1)
+        assert system.replay(the_crash(system)).error == (
+            f"ValueError: {[1_002.0, 1_003.0, BEGAN + seconds, BEGAN + 4 * seconds]}"
+        )
+
     def test_begins_with_the_first_line_of_a_run(
         self, system: System, start: Start, clock: FakeClock, readings: Readings
     ) -> None:
