@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ from minions.life.kept import Kept
 from minions.life.ports import message_of
 from minions.life.status import ComponentStatus
 from minions.life.tables import NOTHING_UNSAVED, TableView, table_codecs_of
-from minions.model import wrap
+from minions.model import checks, wrap
 from minions.model.component import Component, Exactly
 from minions.model.declaration import FRAMEWORK_NAMES, HOOKS
 from minions.model.partition import PartitionBy
@@ -41,6 +42,7 @@ from minions.model.ports import Inbox, Outbox, Port, Table, Uses, type_name
 from minions.model.topology import Node
 from minions.model.wrapped import Wrapped
 from minions.system import System
+from minions.testing.arguments import refuse, refuse_other_times
 from minions.testing.disk import MemoryDisk
 from minions.testing.feeder import Feeder
 from minions.testing.looking import HIDES, hidden_states, last_events, look_at
@@ -72,6 +74,7 @@ def harness(
     restart: Restart = Restart(),
     partition_by: PartitionBy | None = None,
     raises: bool = True,
+    steps: int = 100_000,
 ) -> Harness[C]:
     """Puts one component under test, on its own: ``h = harness(Average())``.
 
@@ -85,6 +88,8 @@ def harness(
         partition_by: the key of a message.
         raises: whether what the component raises is raised where the test has caused it: by `Harness.send`, for example. The
             runtime has dealt with it by then: the unit of work never was. Otherwise it is in `Harness.raised` only.
+        steps: after so many turns at one moment, or so many rounds of a loop within one turn, it is refused as one that would
+            never come to an end: its loop lets no time pass. A loop that asks the runtime nothing is not seen.
 
     Raises:
         UsageError: that is no component, or it belongs to a system; or the library greenlet is not installed.
@@ -98,7 +103,8 @@ def harness(
             f"harness({type(component).__qualname__}): this object belongs to a system (or a harness) already: give the harness "
             "an object of its own"
         )
-    return Harness(component, name, restart, partition_by, raises)
+    refuse("harness()", checks.switch("raises", raises), checks.whole_number("steps", steps, 1))
+    return Harness(component, name, restart, partition_by, raises, steps)
 
 
 class Harness(Generic[C]):
@@ -116,7 +122,13 @@ class Harness(Generic[C]):
     """
 
     def __init__(
-        self, component: C, name: str | None, restart: Restart, partition_by: PartitionBy | None, raises: bool
+        self,
+        component: C,
+        name: str | None,
+        restart: Restart,
+        partition_by: PartitionBy | None,
+        raises: bool,
+        steps: int,
     ) -> None:
         self.component = component
         self.raised: list[BaseException] = []
@@ -128,7 +140,8 @@ class Harness(Generic[C]):
         self._system = _System(self._disk)
         self._system.add(component, name=name, restart=restart, partition_by=partition_by)
         self._node = self._system._node_named(component)
-        self._world = World(_writer_first)
+        self._steps = steps
+        self._world = _BoundedWorld(steps)
         self._probe = _Probe(self)
         self._running: dict[str, Process] = {}  # the one that runs; an object that outlives this one
         self._is_wired = False
@@ -167,7 +180,9 @@ class Harness(Generic[C]):
         self._wire()
         if self._world.over:
             before = self._world
-            self._world = World(_writer_first, monotonic_s=before.now_s, wall_s=before.now_s + before.wall_ahead_s)
+            self._world = _BoundedWorld(
+                self._steps, monotonic_s=before.now_s, wall_s=before.now_s + before.wall_ahead_s
+            )
         process = Process(self._system, self._world, self._disk, self._probe, forever=True)
         self._running["process"] = process
         self.crashed = False
@@ -341,9 +356,11 @@ class Harness(Generic[C]):
         """Lets time pass: ticks, retries, sleeps, rate limits come at their moments.
 
         Raises:
-            ValueError: time does not go back.
+            UsageError: that is no number.
+            ValueError: time does not go back, nor to infinity.
             Exception: the first of what it has raised meanwhile.
         """
+        refuse_other_times("advance", seconds)
         self._alive()
         self._go(partial(self._world.advance, seconds))
 
@@ -373,7 +390,13 @@ class Harness(Generic[C]):
         return self._system.dead_letters(self.component)
 
     def message_of(self, letter: DeadLetter) -> Any:
-        """The message that a dead letter keeps; see `System.message_of`."""
+        """The message that a dead letter keeps; see `System.message_of`.
+
+        Raises:
+            UsageError: that is no dead letter, or there is no inbox any more that says of which class it is.
+            CannotDecode: it cannot be read any more.
+        """
+        refuse(f"{self._node.name}: message_of()", checks.kind("letter", letter, DeadLetter, "one of h.dead_letters"))
         return self._system.message_of(letter)
 
     @property
@@ -390,8 +413,15 @@ class Harness(Generic[C]):
         )
 
     def partition(self, key: Any) -> C:
-        """The component as seen from the partition of a key; see `System.partition`."""
-        return self._system.partition(self.component, key)
+        """The component as seen from the partition of a key; see `System.partition`.
+
+        Raises:
+            UsageError: it has no partitions, or that is no key.
+        """
+        try:
+            return self._system.partition(self.component, key)
+        except TypeError as error:
+            raise UsageError(f"{self._node.name}: partition(key): {error}") from error
 
     def look(self) -> str:
         """What there is to be seen, for people: the component with what it is at, what waits, the last events."""
@@ -440,11 +470,28 @@ class Harness(Generic[C]):
         if hidden := hidden_states(self._system):
             raise UsageError(f"{hidden[0]} {HIDES}")
         heard = len(self.raised)
-        step()
+        self._world.begin_to_count()
+        try:
+            step()
+            if self._world.endless_in:
+                raise _Endless
+        except _Endless:
+            refusal = self._too_many_steps()
+            self.close()
+            raise refusal from None
         if self._is_dying:
             self.crash()
         if self._raises and len(self.raised) > heard:
             raise self.raised[heard]
+
+    def _too_many_steps(self) -> UsageError:
+        where, steps = self._world.endless_in, f"{self._steps:,}"
+        what = f"{where} went round {steps} times" if where else f"{self._node.name}: there were {steps} turns"
+        return UsageError(
+            f"{what} while time stood still, and so for ever: have the loop wait for something, as by self.sleep(seconds) with "
+            "more than 0, which h.advance() lets end; where it does come to an end, give it more, harness(..., "
+            f"steps=...)\n{self.look()}"
+        )
 
     def _answer_of(self, future: Future[Any], method: str) -> Any:
         until_s = self._world.now_s + _PATIENCE_S
@@ -585,6 +632,9 @@ class _Probe(Probe):
         self._name = of._node.name
         self.has_crashed_in = ""
 
+    def goes_round(self, life: SimulatedLife) -> None:
+        self._of._world.count_round(life)
+
     def around(self, life: SimulatedLife, where: str, message: Any, run: Callable[[], Any]) -> Any:
         try:
             result = run()
@@ -628,6 +678,53 @@ class _Probe(Probe):
         log = logging.getLogger("minions.harness")
         if log.isEnabledFor(record.levelno):
             log.handle(record)
+
+
+class _Endless(Exception):
+    """Too much has happened at one moment."""
+
+
+class _BoundedWorld(World):
+    """A world in which so much may happen while time stands still, and no more.
+
+    Attributes:
+        endless_in: the piece of code that went round in a loop too often; empty while none has.
+    """
+
+    def __init__(self, steps: int, **begins: float) -> None:
+        super().__init__(_writer_first, **begins)
+        self.endless_in = ""
+        self._steps = steps
+        self._moment_s = self.now_s
+        self._first_turn = 0
+        self._rounds = 0  # of one life, in the turn of that number
+        self._rounds_of = 0
+
+    def begin_to_count(self) -> None:
+        """The test does the next thing."""
+        self._moment_s, self._first_turn = self.now_s, self.turns
+
+    def count_round(self, life: SimulatedLife) -> None:
+        """A loop has gone round once more. One that does so too often within one turn of its thread is left where it is."""
+        if self._rounds_of != self.turns:
+            self._rounds, self._rounds_of = 0, self.turns
+        self._rounds += 1
+        if self._rounds >= self._steps and self.current is not None:
+            self.endless_in = f"{life.name}.{life.where}"
+            while True:  # until the driver drops it
+                self.halt()
+
+    def run(self, until: Callable[[], bool] | None = None, *, until_s: float = math.inf) -> bool:
+        """See `World.run`. Raises `_Endless` where too much happens at one moment."""
+
+        def stops() -> bool:
+            if self._moment_s != self.now_s:
+                self._moment_s, self._first_turn = self.now_s, self.turns
+            elif self.turns - self._first_turn >= self._steps:
+                raise _Endless
+            return until is not None and until()
+
+        return super().run(stops, until_s=until_s)
 
 
 class _Caller:

@@ -73,6 +73,9 @@ class Probe:
         """
         return run()
 
+    def goes_round(self, life: SimulatedLife) -> None:
+        """A component has asked whether it is to go on, or sleeps: perhaps in a loop that never waits. On its thread."""
+
     def refuse(self, error: MinionsError) -> None:
         """A component does what cannot be simulated. On its thread."""
         raise error
@@ -270,6 +273,15 @@ class SimulatedLife(Life):
     def __init__(self, probe: Probe, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._probe = probe
+
+    @property
+    def running(self) -> bool:
+        self._probe.goes_round(self)
+        return super().running
+
+    def sleep(self, seconds: float) -> None:
+        self._probe.goes_round(self)
+        super().sleep(seconds)
 
     def begin(self) -> None:
         super().begin()

@@ -56,6 +56,9 @@ _TIMES = (1.0, 1.0, 3.0, 10.0)
 """How much more likely faults are in one run than they were said to be: in some they are rare, in some they come in swarms."""
 _DOWN_S = 1.0
 _TURNS_TO_STOP = 20_000
+_MOST_ROUNDS = 100
+"""How often a loop may go round within one turn of its thread; then it has to let the others go on, and a moment of time."""
+_ROUND_S = 0.001
 _OF_FAULTS = (CallFailed, CommitTimeout, InboxEmpty, InboxFull, StoreError)
 """What user code may see raised where faults were, or while the system stops: of the runtime's errors these are no mistake of its
 own."""
@@ -124,6 +127,8 @@ class Run(Probe):
         self._steps = scenario.steps
         self._units = 0
         self._turns = 0
+        self._rounds = 0  # of a loop, in the turn of that number
+        self._rounds_of = 0
         self._process: Process
         self._world: World
         self._view: View
@@ -327,6 +332,16 @@ class Run(Probe):
             return True
         may_be_of_one = self._counted.total() > 0 or bool(self._process.runtime.stopping)
         return may_be_of_one and isinstance(error, _OF_FAULTS)
+
+    def goes_round(self, life: SimulatedLife) -> None:
+        world = self._world
+        if self._rounds_of != world.turns:
+            self._rounds, self._rounds_of = 0, world.turns
+        self._rounds += 1
+        if self._rounds > _MOST_ROUNDS:
+            if world.turns >= self._scenario.steps:
+                self._stop()  # there may be nobody else, so that nobody is picked
+            world.sleep(_ROUND_S)
 
     def on_event(self, event: events.Event) -> None:
         if self._story is not None and not self._world.over:
