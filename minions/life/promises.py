@@ -11,9 +11,11 @@ from minions.life.status import Status
 __all__ = ["Promise"]
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Promise:
     """A wish whose end somebody waits for.
+
+    What it costs to look after a step of one of those whom it is about does not grow with their number.
 
     Attributes:
         number: under which it is kept or broken.
@@ -24,13 +26,27 @@ class Promise:
 
     number: int
     wish: commands.Change
-    lives: tuple[tuple[Status, int], ...]
+    lives: dict[Status, int]
     late: bool
+    _answers: dict[Status, str | None] = attrs.Factory(dict)  # of each life: "" where it has come about
+    _open: int = 0  # of how many the answer is None
+    _broken: int = 0  # and of how many it is why not
 
     @classmethod
     def of(cls, wish: commands.Change, lives: list[Status], *, stopping: bool) -> Promise:
         late = stopping and not isinstance(wish, commands.Halt)
-        return cls(wish.promise, wish, tuple((life, life.epoch) for life in lives), late)
+        promise = cls(wish.promise, wish, {life: life.epoch for life in lives}, late)
+        for life in promise.lives:
+            promise._answers[life] = ""
+            promise.look(life)
+        return promise
+
+    def look(self, life: Status) -> None:
+        """Takes note of a life that it is about, of which something has changed."""
+        before, now = self._answers[life], self._answer(life, self.lives[life])
+        self._answers[life] = now
+        self._open += (now is None) - (before is None)
+        self._broken += bool(now) - bool(before)
 
     def answer(self, *, stopping: bool) -> str | None:
         """None: not yet. Empty: it has come about. Otherwise why it will not.
@@ -39,14 +55,12 @@ class Promise:
             stopping: whether the system stops, and with it every component.
         """
         if stopping and isinstance(self.wish, commands.Halt):
-            return "" if all(life.phase.has_ended for life, _ in self.lives) else None
-        answers = [self._answer(life, epoch) for life, epoch in self.lives]
-        broken = [answer for answer in answers if answer]
-        if broken and not self.late:
-            return "; ".join(broken)
-        if self.late or (stopping and None in answers):
+            return "" if all(life.phase.has_ended for life in self.lives) else None
+        if self._broken and not self.late:
+            return "; ".join(answer for answer in self._answers.values() if answer)
+        if self.late or (stopping and self._open):
             return "the system is stopping"
-        return None if None in answers else ""
+        return None if self._open else ""
 
     def _answer(self, life: Status, epoch: int) -> str | None:
         match self.wish:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -169,15 +169,64 @@ class Stage:
 class Round:
     """Components that stop together, producers first, and then, where it `returns`, start again, consumers first.
 
+    What it costs to take note of a step of one of them does not grow with their number.
+
     Attributes:
         members: those that are in it still; a later wish takes them away.
         returns: whether they start again once all of them have stopped.
         rising: whether that has begun.
+        settled: how many of them are up or have ended.
     """
 
-    members: list[Status]
+    members: dict[Status, None]
     returns: bool
     rising: bool = False
+    settled: int = 0
+    _with_thread: dict[int, int] = attrs.Factory(dict)  # how many members of a level in the graph
+    _levels: list[list[Status]] = attrs.Factory(list)  # those that were members at first, the highest level last
+    _asked: bool = False  # whether those of the last of these levels were asked to stop
+
+    @classmethod
+    def of(cls, lives: Iterable[Status], *, returns: bool) -> Round:
+        """A new one, of which nobody was asked anything."""
+        round_ = cls(dict.fromkeys(lives), returns)
+        levels: dict[int, list[Status]] = {}
+        for life in round_.members:
+            levels.setdefault(life.stage.level, []).append(life)
+            round_._count(life, life.phase, 1)
+        round_._levels = [levels[level] for level in sorted(levels)]
+        return round_
+
+    def moved(self, life: Status, before: Phase) -> None:
+        """Takes note of a member that was in another phase before."""
+        self._count(life, before, -1)
+        self._count(life, life.phase, 1)
+
+    def leave(self, life: Status) -> None:
+        """Takes a member away."""
+        del self.members[life]
+        self._count(life, life.phase, -1)
+
+    def next_to_ask(self) -> list[Status] | None:
+        """Those that are to be asked to stop now: none of the others sends to them; each is returned once.
+
+        None where no member has a thread any more.
+        """
+        while self._levels and not self._with_thread.get(self._levels[-1][0].stage.level):
+            self._levels.pop()
+            self._asked = False
+        if not self._levels:
+            return None
+        if self._asked:
+            return []
+        self._asked = True
+        return [life for life in self._levels[-1] if life.round is self and life.phase.has_thread]
+
+    def _count(self, life: Status, phase: Phase, step: int) -> None:
+        self.settled += step * (phase.is_up or phase.has_ended)
+        if phase.has_thread and not self.rising:  # while it rises nobody asks how many have one
+            level = life.stage.level
+            self._with_thread[level] = self._with_thread.get(level, 0) + step
 
 
 def stages_of(order: list[list[Node]], upstream: Callable[[Node], list[Node]]) -> list[Stage]:

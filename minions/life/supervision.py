@@ -94,9 +94,10 @@ class Supervision:
             dict
         )  # by the name of what they wait for, and by identity
         self._to_stop: list[Stage] = []
-        self._rounds: list[Round] = []
+        self._rounds: dict[Round, None] = {}
         self._changed: list[Round] = []  # those of which a member has moved since they were looked at
         self._promises: list[Promise] = []
+        self._promised: dict[Status, list[Promise]] = defaultdict(list)  # the same, by those whom they are about
         self._unserved: list[str] = []  # components of which the last life has ended, to be told
         self._zombies: set[tuple[str, int]] = set()
         self._stop_began_s = 0.0
@@ -180,7 +181,9 @@ class Supervision:
         if status.name in self._held:
             self._to_start += self._held.pop(status.name).values()
         if status.round is not None:
+            status.round.moved(status, before)
             self._changed.append(status.round)
+        self._look_at_promises(status)
 
     def _count(self, status: Status, step: int) -> None:
         """Counts a component that has ended, or is to begin again."""
@@ -196,6 +199,11 @@ class Supervision:
         self._busy -= status.is_busy
         status.wanted, status.isolated = wanted, isolated
         self._busy += status.is_busy
+        self._look_at_promises(status)
+
+    def _look_at_promises(self, status: Status) -> None:
+        for promise in self._promised.get(status, ()):
+            promise.look(status)
 
     def _come_back(self, status: Status, now_s: float) -> None:
         """Begins another life as soon as those with which it stops have stopped."""
@@ -352,7 +360,7 @@ class Supervision:
         if isinstance(change, commands.Restart) and change.components is None:
             lives = [life for life in lives if life.wanted and not life.phase.has_ended]
         if change.promise:
-            self._promises.append(Promise.of(change, lives, stopping=self.stopping is not None))
+            self._remember(Promise.of(change, lives, stopping=self.stopping is not None))
         if self.stopping is not None:
             return
         match change:
@@ -442,25 +450,25 @@ class Supervision:
             self._restart([failed])
 
     def _begin_round(self, lives: Iterable[Status], *, returns: bool) -> None:
-        members = {life.name: life for life in lives if not life.phase.has_ended and life.wanted is returns}
+        members = dict.fromkeys(life for life in lives if not life.phase.has_ended and life.wanted is returns)
         if returns:  # what is about to stop together with one of them, to come back, still does
-            for life in list(members.values()):
-                if life.round is not None and life.round.returns and not life.round.rising:
-                    members |= {other.name: other for other in life.round.members}
+            about_to_stop = (life.round for life in members if life.round is not None and life.round.returns)
+            for other in dict.fromkeys(round_ for round_ in about_to_stop if not round_.rising):
+                members |= other.members
         if not members:
             return
-        for life in members.values():
+        for life in members:
             self._leave_round(life)
-        round_ = Round(list(members.values()), returns)
+        round_ = Round.of(members, returns=returns)
         for life in round_.members:
             life.round = round_
             life.returning = returns and life.phase is Phase.STOPPING
-        self._rounds.append(round_)
+        self._rounds[round_] = None
         self._changed.append(round_)
 
     def _leave_round(self, life: Status) -> None:
         if life.round is not None:
-            life.round.members.remove(life)
+            life.round.leave(life)
             self._changed.append(life.round)
             life.round = None
 
@@ -473,15 +481,15 @@ class Supervision:
 
     def _advance_round(self, round_: Round, now_s: float) -> Iterator[Action]:
         members = round_.members
-        with_thread = [] if round_.rising else [life for life in members if life.phase.has_thread]
-        if with_thread:
-            yield from self._ask_highest(with_thread, round_.returns, now_s)
+        to_ask = None if round_.rising else round_.next_to_ask()
+        if to_ask is not None:
+            yield from self._ask_to_stop(to_ask, round_.returns, now_s)
         elif not round_.returns:
             self._dissolve(round_)
             for life in members:
                 if not life.phase.has_ended:
                     self._move(life, Phase.STOPPED, now_s)
-        elif all(life.phase.is_up or life.phase.has_ended for life in members):
+        elif round_.settled == len(members):
             self._dissolve(round_)
         elif not round_.rising and all(life.due_at is None or life.due_at <= now_s for life in members):
             round_.rising = True
@@ -490,18 +498,16 @@ class Supervision:
                     self._move(life, Phase.WAITING, now_s)
                 self._to_start.append(life.stage)
 
-    def _ask_highest(self, lives: list[Status], returning: bool, now_s: float) -> Iterator[Action]:
-        """Asks those to stop that the others do not send to."""
-        highest = max(life.stage.level for life in lives)
+    def _ask_to_stop(self, lives: list[Status], returning: bool, now_s: float) -> Iterator[Action]:
         for life in lives:
-            if life.stage.level == highest and life.phase is not Phase.STOPPING:
+            if life.phase is not Phase.STOPPING:
                 self._move(life, Phase.STOPPING, now_s)
                 life.asked_at, life.returning = now_s, returning
                 self._wake_at(life, now_s + self._deadlines.ask_again_s)
                 yield AskToStop(life.name, drain=False)
 
     def _dissolve(self, round_: Round) -> None:
-        self._rounds.remove(round_)
+        del self._rounds[round_]
         for life in round_.members:
             life.round = None
 
@@ -602,8 +608,21 @@ class Supervision:
             if answer is None:
                 open_promises.append(promise)
             else:
+                self._forget(promise)
                 yield Keep(promise.number, answer)
         self._promises = open_promises
+
+    def _remember(self, promise: Promise) -> None:
+        self._promises.append(promise)
+        for life in promise.lives:
+            self._promised[life].append(promise)
+
+    def _forget(self, promise: Promise) -> None:
+        for life in promise.lives:
+            promised = self._promised[life]
+            promised.remove(promise)
+            if not promised:
+                del self._promised[life]
 
     def _next_moment(self, now_s: float) -> Iterator[Action]:
         while self._due and self.statuses[self._due[0][1]].due_at != self._due[0][0]:

@@ -77,7 +77,7 @@ class Bench:
         topology = Topology()
         made: dict[str, Source | Worker | Loop] = {}
         for name in sends_to:
-            made[name] = KINDS[name.rstrip("123456789")]()
+            made[name] = KINDS[name.rstrip("0123456789")]()
             policy = restart if isinstance(restart, Restart) else restart.get(name, Restart())
             topology.add(Node(name, made[name], (replicas or {}).get(name, 1), policy, on_stall=on_stall))
         for name, receivers in sends_to.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from minions import Backoff, Restart, events
@@ -744,3 +746,38 @@ def test_a_producer_that_never_was_up_waits_for_a_consumer_that_somebody_has_sta
 
     assert doings(bench.pass_s(10.0)) == []
     assert doings(bench.tell(Started("worker", 1))) == [Launch("source", 2)]
+
+
+# How much it costs ----------------------------------------------------------------------------------------------------
+
+
+def calls_of_a_restart_of_all(pairs: int) -> int:
+    """How many calls the supervision makes to restart so many sources with a worker each, and to stop and start them."""
+    bench = Bench(
+        {**{f"source{i}": [f"worker{i}"] for i in range(pairs)}, **{f"worker{i}": [] for i in range(pairs)}},
+        forever=True,
+    )
+    bench.bring_up()
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        for wish in (bench.restart, bench.halt, bench.start):
+            wish()
+            while moving := {
+                name: phase for name, phase in bench.phases().items() if phase in (Phase.STOPPING, Phase.STARTING)
+            }:
+                for name, phase in moving.items():
+                    (bench.stop_of if phase is Phase.STOPPING else bench.start_of)(name)
+            assert bench.answered() == ""
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_what_a_wish_costs_grows_with_the_number_of_those_whom_it_names_and_no_faster() -> None:
+    assert calls_of_a_restart_of_all(120) < 3 * calls_of_a_restart_of_all(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import attrs
@@ -394,7 +395,7 @@ class ChangesMachine(RuleBasedStateMachine):
     @invariant()
     def rounds_know_their_members(self) -> None:
         supervision = self.supervision
-        rounds: list[Round] = supervision._rounds
+        rounds: dict[Round, None] = supervision._rounds
         for status in supervision.statuses.values():
             assert status.round is None or (status.round in rounds and status in status.round.members)
         for round_ in rounds:
@@ -402,6 +403,20 @@ class ChangesMachine(RuleBasedStateMachine):
             assert supervision.stopping is None
             for member in round_.members:
                 assert member.phase.has_ended or member.wanted is round_.returns
+            assert round_.settled == sum(each.phase.is_up or each.phase.has_ended for each in round_.members)
+            if not round_.rising:
+                levels = Counter(each.stage.level for each in round_.members if each.phase.has_thread)
+                assert +Counter(round_._with_thread) == levels
+
+    @invariant()
+    def what_is_noted_of_promises_is_so(self) -> None:
+        for promise in self.supervision._promises:
+            answers = {life: promise._answer(life, epoch) for life, epoch in promise.lives.items()}
+            assert promise._answers == answers
+            assert promise._open == sum(answer is None for answer in answers.values())
+            assert promise._broken == sum(bool(answer) for answer in answers.values())
+            assert all(promise in self.supervision._promised[life] for life in promise.lives)
+        assert self.supervision._promises or not self.supervision._promised
 
     @invariant()
     def that_all_are_up_is_told_once(self) -> None:
