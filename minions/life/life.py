@@ -143,10 +143,8 @@ class Life:
         self._plan = plan
         self._journal = journal
         self._clock = clock
-        self._log_of = log  # of the component; with the fields of this life it is `_log`
-        self._log: FieldLogger | None = (
-            None  # made when a thread first asks for it; of two, one is as good as the other
-        )
+        self._log_of = log  # of the component
+        self._log: FieldLogger | None = None  # the same with the fields of this life; made by the first to ask for it
         self._on_set_aside = on_set_aside
         self.ident = 0
         self._handlers: dict[Channel, Callable[[Any], None]] = {}
