@@ -147,7 +147,8 @@ class System:
 
         Args:
             name: under which its state is kept; by default the name of its class in snake case.
-            replicas: how many threads share its inboxes, each with an instance of its own. May differ from run to run.
+            replicas: how many threads share its inboxes, each with an instance of its own; 10,000 at most. May differ from run
+                to run.
             partition_by: the key of a message: the name of one of its attributes (of its class, in all inboxes), or a function
                 of the message. All messages with one key are handled by one replica, in order. Keys are spread over 128
                 partitions, and each `State` has a value for each partition, which is there while one of its messages is

@@ -13,6 +13,7 @@ from minions.clock import Clock
 from minions.errors import UsageError
 from minions.flow.call_broker import CallBroker
 from minions.flow.calls import Call, CallQueue, Stage
+from minions.model import checks
 from minions.model.component import Component
 from minions.model.declaration import FRAMEWORK_NAMES, HOOKS
 from minions.model.wrapped import Wrapped
@@ -169,8 +170,8 @@ def refuse_bad_seconds(value: object, where: str) -> None:
     Raises:
         UsageError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise UsageError(f"{where}: {value!r} must be a number of seconds above 0")
+    if not checks.is_number(value) or not value > 0:  # type: ignore[operator] # it is a number
+        raise UsageError(f"{where}: {checks.shown(value)} must be a number of seconds above 0")
 
 
 def lazy(result: object) -> str:

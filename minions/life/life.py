@@ -56,6 +56,7 @@ from minions.life.states import NO_STATES, States
 from minions.life.tables import LiveTable
 from minions.life.timetable import Timetable
 from minions.life.traces import describe, frames_of, trace_of
+from minions.model.checks import shown
 from minions.model.component import Component, copy_of
 from minions.model.partition import home_of
 from minions.model.ports import Outbox, State, Table
@@ -1316,9 +1317,9 @@ class Life:
             moment_s = self._clock.monotonic() + seconds
             if not math.isnan(moment_s):  # which would never be past
                 return moment_s
-        except TypeError:
-            pass  # no number; the same is to be said
-        raise UsageError(f"{self.name}: {what}={seconds!r} must be a number of seconds")
+        except (TypeError, OverflowError):
+            pass  # no number to calculate with; the same is to be said
+        raise UsageError(f"{self.name}: {what}={shown(seconds)} must be a number of seconds")
 
 
 def _place_of(entry: Entry, entries: list[Entry]) -> int:

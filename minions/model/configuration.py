@@ -184,7 +184,7 @@ def configuration_of(
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not its own alone: of a number with 5,000 digits, Python's
         return Configuration(watchdog=watchdog, crashes=crashes), [f"this is no TOML: {error}"]
     problems = [
         f"{_top(name, table)}: there is no such table; {_nearest(name, _TABLES)}"

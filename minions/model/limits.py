@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import attrs
 
 from minions.errors import ConfigurationError
+from minions.model import checks
 
 __all__ = [
     "CpuLimit",
@@ -33,16 +34,14 @@ ThenOfOne: TypeAlias = Literal["report", "pause_sources", "restart", "stop"]
 _Bounds: TypeAlias = tuple[float, str]  # how much it may be, and what it is
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _number_problems(name: str, value: Any, bounds: _Bounds, *, or_zero: bool = False) -> Iterator[str]:
     """What is wrong with a number that must be above 0 (or may be 0) and at most what its bounds say."""
     most, what = bounds
     low = "from 0 up" if or_zero else "above 0"
     high = "" if most == math.inf else f" and at most {most:g}"
-    fits = _is_number(value) and math.isfinite(value) and (value > 0 or (or_zero and value == 0)) and value <= most
+    fits = (
+        checks.is_number(value) and math.isfinite(value) and (value > 0 or (or_zero and value == 0)) and value <= most
+    )
     if not fits:
         yield f"{name} = {shown(value)}: must be a number {low}{high} ({what})"
 
@@ -56,7 +55,7 @@ def shown(value: Any) -> str:
     """A value as it is written in a configuration file."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return f'"{value}"' if isinstance(value, str) else checks.shown(value)
 
 
 def _part_of(mark: str, ratio: float) -> Any:
@@ -64,7 +63,7 @@ def _part_of(mark: str, ratio: float) -> Any:
 
     def derived(limit: Any) -> Any:
         value = getattr(limit, mark)
-        return value * ratio if _is_number(value) else value
+        return value * ratio if checks.is_number(value) else value
 
     return attrs.field(default=attrs.Factory(derived, takes_self=True))
 

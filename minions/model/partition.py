@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from minions.errors import MessageRefused
+from minions.model.checks import shown
 
 __all__ = ["PARTITIONS", "PartitionBy", "Partitioning", "home_of", "node_of", "partition_of_key"]
 
@@ -42,9 +43,13 @@ def partition_of_key(key: Any) -> int:
     """The partition of a key; the same in every process, and for keys that are equal and of one type.
 
     Raises:
-        TypeError: no value of that type can be a key.
+        TypeError: it cannot be a key.
     """
-    return zlib.crc32(_bytes_of(key)) % PARTITIONS
+    try:
+        written = _bytes_of(key)
+    except (ValueError, OverflowError, RecursionError) as error:  # too many digits, a moment before year 1, too deep
+        raise TypeError(f"a {type(key).__qualname__} that cannot be one: {error}") from error
+    return zlib.crc32(written) % PARTITIONS
 
 
 @attrs.frozen
@@ -69,19 +74,19 @@ class Partitioning:
             key = getattr(message, self.by) if isinstance(self.by, str) else self.by(message)
         except Exception as error:  # whatever the user's function, or attribute, raises; told with the message
             raise MessageRefused(
-                f"{self.inbox}: the partition of {message!r} cannot be told: partition_by={self._written} raised "
+                f"{self.inbox}: the partition of {shown(message)} cannot be told: partition_by={self._written} raised "
                 f"{type(error).__name__}: {error}"
             ) from error
         try:
             return partition_of_key(key)
         except TypeError as error:
             raise MessageRefused(
-                f"{self.inbox}: the partition of {message!r} cannot be told: partition_by={self._written} gave {error}"
+                f"{self.inbox}: the partition of {shown(message)} cannot be told: partition_by={self._written} gave {error}"
             ) from None
 
     @property
     def _written(self) -> str:
-        return repr(self.by) if isinstance(self.by, str) else getattr(self.by, "__qualname__", repr(self.by))
+        return repr(self.by) if isinstance(self.by, str) else getattr(self.by, "__qualname__", shown(self.by))
 
 
 def _bytes_of(key: Any) -> bytes:
@@ -108,6 +113,6 @@ def _bytes_of(key: Any) -> bytes:
             return b"(" + b"".join(b"%d:" % len(part) + part for part in parts)
         case _:
             raise TypeError(
-                f"{key!r}, and a {type(key).__qualname__} cannot be a key: use str, int, bytes, an enum, UUID, date, datetime, "
-                "None, or a tuple of these"
+                f"{shown(key)}, and a {type(key).__qualname__} cannot be a key: use str, int, bytes, an enum, UUID, date, "
+                "datetime, None, or a tuple of these"
             )

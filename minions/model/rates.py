@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import attrs
 
 from minions.errors import UsageError
+from minions.model import checks
 
 __all__ = ["MOST_CALLS", "Rate", "limit", "rates_of", "unlimited"]
 
@@ -41,10 +42,9 @@ class Rate:
     def problems(self) -> Iterator[str]:
         """What is wrong with it: which argument, which value, what to write instead."""
         if type(self.calls) is not int or not 1 <= self.calls <= MOST_CALLS:
-            yield f"calls={self.calls!r} must be a whole number from 1 to {MOST_CALLS:,}"
-        per_s: object = self.per_s
-        if isinstance(per_s, bool) or not isinstance(per_s, (int, float)) or not 0.0 < per_s < math.inf:
-            yield f"per_s={self.per_s!r} must be a number of seconds, more than 0"
+            yield f"calls={checks.shown(self.calls)} must be a whole number from 1 to {MOST_CALLS:,}"
+        if not checks.is_number(self.per_s) or not 0.0 < self.per_s < math.inf:
+            yield f"per_s={checks.shown(self.per_s)} must be a number of seconds, more than 0"
 
 
 def limit(*, calls: int, per_s: float) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import attrs
 
 from minions.errors import UsageError
+from minions.model.checks import is_number, shown
 
 __all__ = ["MOST_MADE_UP", "Cron", "Every", "Missed", "Schedule", "cron", "cron_is_installed", "every", "schedules_of"]
 
@@ -31,6 +32,7 @@ MOST_MADE_UP = 1_000
 """With missed="all", so many of the missed ticks are made up for, the newest; those before them are not."""
 
 _SCHEDULES = "__minions_schedules__"
+_SHORTEST_S = 1e-6
 _PATIENCE_S = 60.0
 _PATIENCE_AT_FIXED_TIMES_S = 3 * 3_600.0
 _LONGEST_CHANGE_S = 26 * 3_600.0  # no zone has ever changed its offset by more than a day
@@ -100,13 +102,13 @@ class Schedule(ABC):
         return self.jitter_s * chance
 
     def _common_problems(self, decorator: str) -> Iterator[str]:
-        if not _is_number(self.jitter_s) or not 0.0 <= self.jitter_s < math.inf:
-            yield f"@{decorator}(jitter_s={self.jitter_s!r}) must be a number of seconds from 0 up"
+        if not is_number(self.jitter_s) or not 0.0 <= self.jitter_s < math.inf:
+            yield f"@{decorator}(jitter_s={shown(self.jitter_s)}) must be a number of seconds from 0 up"
         if self.missed not in get_args(Missed):
-            yield f"@{decorator}(missed={self.missed!r}) must be one of {', '.join(get_args(Missed))}"
+            yield f"@{decorator}(missed={shown(self.missed)}) must be one of {', '.join(get_args(Missed))}"
         at_start: object = self.at_start
         if not isinstance(at_start, bool):
-            yield f"@{decorator}(at_start={self.at_start!r}) must be True or False"
+            yield f"@{decorator}(at_start={shown(self.at_start)}) must be True or False"
 
 
 @attrs.frozen(kw_only=True)
@@ -122,7 +124,7 @@ class Every(Schedule):
     parts: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
-        return f"@every({', '.join(f'{unit}={number!r}' for unit, number in self.parts)})"
+        return f"@every({', '.join(f'{unit}={shown(number)}' for unit, number in self.parts)})"
 
     @property
     def period_s(self) -> float:
@@ -146,13 +148,13 @@ class Every(Schedule):
         if not self.parts:
             yield "@every() says no time: write @every(seconds=60), or minutes=, hours=, days="
             return
-        wrong = [f"{unit}={number!r}" for unit, number in self.parts if not _is_number(number)]
+        wrong = [f"{unit}={shown(number)}" for unit, number in self.parts if not is_number(number)]
         if wrong:
             yield f"@every({', '.join(wrong)}) must be a number"
-        elif not 0.0 < self.period_s < math.inf:
-            yield f"{self} must be longer than no time: write @every(seconds=60), or minutes=, hours=, days="
-        elif _is_number(self.jitter_s) and self.jitter_s >= self.period_s:
-            yield f"{self} has jitter_s={self.jitter_s!r}, which must be less than the time between two ticks"
+        elif not _SHORTEST_S <= self.period_s < math.inf:
+            yield f"{self} must be at least a microsecond, and finite: write @every(seconds=60), or minutes=, hours=, days="
+        elif is_number(self.jitter_s) and self.jitter_s >= self.period_s:
+            yield f"{self} has jitter_s={shown(self.jitter_s)}, which must be less than the time between two ticks"
         yield from self._common_problems("every")
 
 
@@ -343,7 +345,3 @@ def _zone(name: str) -> tzinfo:
         return UTC
     with _LOCALTIME.open("rb") as file:
         return ZoneInfo.from_file(file)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)

@@ -21,13 +21,16 @@ from minions.model.ports import Inbox, Outbox, Uses, classes_of, type_name
 from minions.model.schedules import Cron, cron_is_installed
 from minions.model.wrapped import Wrapped, serves
 
-__all__ = ["Group", "Link", "Node", "Topology", "default_name"]
+__all__ = ["MOST_REPLICAS", "Group", "Link", "Node", "Topology", "default_name"]
+
+MOST_REPLICAS = 10_000
+"""The most threads that one component may have. A machine gives a process some ten thousand, and others need theirs."""
 
 
 def default_name(component: type) -> str:
     """The name of a component that was added without one: its class's, in snake case (``FullTextIndex``: full_text_index)."""
     letters = component.__name__
-    spelled = [letters[0].lower()]
+    spelled = [letters[:1].lower()]
     for before, letter, after in zip(letters, letters[1:], [*letters[2:], ""], strict=False):
         if letter.isupper() and (before.islower() or before.isdigit() or (after and after.islower() and before != "_")):
             spelled.append("_")
@@ -66,7 +69,7 @@ class Node:
     @property
     def count(self) -> int:
         """How many threads it has. One where `replicas` is no such number, which `Topology.problems` tells."""
-        return self.replicas if type(self.replicas) is int else 1
+        return self.replicas if type(self.replicas) is int and self.replicas <= MOST_REPLICAS else 1
 
     @property
     def answers_calls(self) -> bool:
@@ -461,7 +464,7 @@ def _may_serve(component: Component, declared: type) -> bool:
 def _argument_problems(node: Node) -> Iterator[str]:
     """What is wrong with what `System.add` was given, but for the name and the component."""
     stall_after_s = 1.0 if node.stall_after_s is None else node.stall_after_s
-    yield from checks.whole_number("replicas", node.replicas, 1)
+    yield from checks.whole_number("replicas", node.replicas, 1, most=MOST_REPLICAS)
     yield from checks.kind("restart", node.restart, Restart, "Restart(failures=10)")
     yield from checks.number("stall_after_s", stall_after_s, "a number of seconds, more than 0, or None", above=True)
     yield from checks.choice("on_stall", node.on_stall, get_args(OnStall))

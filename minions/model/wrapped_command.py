@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 import attrs
 
 from minions.errors import MessageRefused
+from minions.model import checks
 from minions.model.component import Component
 from minions.model.ports import Outbox, type_name
 
@@ -82,8 +83,8 @@ def _known_errors(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _above_zero(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{field.name}={value!r} must be above 0 (seconds)")
+    if not checks.is_number(value) or not value > 0:
+        raise ValueError(f"{field.name}={checks.shown(value)} must be above 0 (seconds)")
 
 
 class Command(Component, Generic[T]):

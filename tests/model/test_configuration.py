@@ -202,6 +202,11 @@ class TestFile:
         assert "line 2" in problem
         assert configuration.watchdog == program
 
+    @pytest.mark.parametrize("value", ["1" + 5_000 * "0", 5_000 * "[" + 5_000 * "]"], ids=["digits", "depth"])
+    def test_what_is_past_all_bounds_is_no_toml_either(self, value: str) -> None:
+        _, [problem] = configuration_of(f"[watchdog]\ntick_s = {value}\n")
+        assert problem.startswith("this is no TOML: ")
+
     def test_a_component_that_is_not_there_is_named_with_the_nearest(self) -> None:
         assert unknown(["thermo", "average", "xyz"], ["thermometer", "average"]) == [
             "[components.thermo]: there is no such component; did you mean thermometer?",

@@ -87,7 +87,7 @@ def test_space_runs_out_downwards_and_all_else_upwards() -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-@pytest.mark.parametrize("wrong", [-1.0, math.inf, math.nan, True, "10", None])
+@pytest.mark.parametrize("wrong", [-1.0, math.inf, math.nan, True, "10", None, 10**400])
 def test_a_patience_that_is_none_is_refused(kind: type[Limit], wrong: Any) -> None:
     [problem] = refused(kind, for_s=wrong)
     assert problem.startswith("for_s = ")
@@ -121,6 +121,7 @@ def test_only_where_a_component_is_to_blame_it_can_be_restarted(kind: Any) -> No
         (MemoryLimit, {"over_ratio": None}, "over_ratio = None: must be a number above 0"),
         (MemoryLimit, {"back_ratio": 0.95}, "back_ratio = 0.95: must be below over_ratio (0.9)"),
         (MemoryLimit, {"back_ratio": 0.9}, "back_ratio = 0.9: must be below over_ratio (0.9)"),
+        (MemoryLimit, {"over_bytes": 10**400}, "over_bytes = 1000"),
         (MemoryLimit, {"back_ratio": -0.1}, "back_ratio = -0.1: must be a number from 0 up and at most 1"),
         (
             MemoryLimit,

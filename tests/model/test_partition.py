@@ -90,6 +90,35 @@ def test_what_cannot_be_a_key_is_refused(key: Any) -> None:
     assert "partition_by='customer'" in str(refusal.value)
 
 
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def _nested(depth: int) -> tuple[Any, ...]:
+    key: tuple[Any, ...] = ()
+    for _ in range(depth):
+        key = (key,)
+    return key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        10**5_000,
+        _nested(5_000),
+        datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=5))),
+        Unprintable(),
+    ],
+    ids=["digits", "depth", "year 0", "repr"],
+)
+def test_a_key_that_is_past_all_bounds_is_refused_like_any_other(key: Any) -> None:
+    with pytest.raises(
+        MessageRefused, match=r"count\.orders: the partition of .* cannot be told: partition_by='customer' gave"
+    ):
+        Partitioning("count.orders", "customer").partition_of(Order(key))
+
+
 def test_a_message_without_a_key_is_refused() -> None:
     with pytest.raises(MessageRefused, match="partition_by='custmer' raised AttributeError"):
         Partitioning("count.orders", "custmer").partition_of(Order("x"))

@@ -90,6 +90,7 @@ def test_a_subclass_has_the_limits_of_what_it_handles_with() -> None:
         (1, math.nan, "per_s=nan must be a number of seconds, more than 0"),
         (1, "1", "per_s='1' must be a number of seconds, more than 0"),
         (1, True, "per_s=True must be a number of seconds, more than 0"),
+        pytest.param(1, 10**5_000, "per_s=<int> must be a number of seconds, more than 0", id="digits"),
     ],
 )
 def test_a_rate_that_cannot_be_is_refused_when_the_class_is_defined(calls: Any, per_s: Any, expected: str) -> None:

@@ -263,8 +263,12 @@ def defined(decorator: Callable[[Any], Any], **more: Any) -> type[Component]:
     ("decorator", "expected"),
     [
         (every(), "report: @every() says no time: write @every(seconds=60), or minutes=, hours=, days="),
-        (every(seconds=-1), "report: @every(seconds=-1) must be longer than no time"),
-        (every(hours=math.inf), "report: @every(hours=inf) must be longer than no time"),
+        (every(seconds=-1), "report: @every(seconds=-1) must be at least a microsecond, and finite"),
+        (every(hours=math.inf), "report: @every(hours=inf) must be at least a microsecond, and finite"),
+        (every(seconds=5e-324), "report: @every(seconds=5e-324) must be at least a microsecond, and finite"),
+        (every(seconds=10**400), "report: @every(seconds=1000"),
+        (every(seconds=10**5_000), "report: @every(seconds=<int>) must be a number"),
+        (every(seconds=1, jitter_s=10**400), "report: @every(jitter_s=1000"),
         (every(seconds=math.nan), "report: @every(seconds=nan) must be a number"),
         (every(minutes="5"), "report: @every(minutes='5') must be a number"),  # type: ignore[arg-type]
         (every(seconds=True), "report: @every(seconds=True) must be a number"),

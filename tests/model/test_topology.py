@@ -102,6 +102,7 @@ class TestNames:
             ("snake_case", "snake_case"),
             ("_Private", "_private"),
             ("Mixed_Case", "mixed_case"),
+            ("", ""),
         ],
     )
     def test_of_a_component_are_those_of_its_class_in_snake_case(self, written: str, expected: str) -> None:
@@ -200,7 +201,7 @@ class TestProblems:
                 "white space: replicas=2, but it is a source, and replicas are workers that share an inbox: add the source "
                 "several times under names of their own"
             ),
-            "counter: replicas=0 must be a whole number from 1 up",
+            "counter: replicas=0 must be a whole number from 1 to 10,000",
             (
                 "counters: replicas=3, but it has state (total) and replicas do not share state: give each the messages and the "
                 "state of its own keys, system.add(..., partition_by=...), or keep the state in a component of its own that the "
@@ -234,11 +235,11 @@ class TestProblems:
     def test_of_a_name_that_can_are_none(self, name: str) -> None:
         assert not any("component name" in said for said in wired({name: Stage()}).problems())
 
-    @pytest.mark.parametrize("replicas", [0, -1, 1.5, "2", True, None])
+    @pytest.mark.parametrize("replicas", [0, -1, 1.5, "2", True, None, 10_001, 10**30])
     def test_of_a_number_of_replicas_that_is_none(self, replicas: Any) -> None:
         topology = Topology()
         topology.add(Node("a", Stage(), replicas=replicas))
-        assert f"a: replicas={replicas!r} must be a whole number from 1 up" in topology.problems()
+        assert f"a: replicas={replicas!r} must be a whole number from 1 to 10,000" in topology.problems()
 
     @pytest.mark.parametrize(
         ("wrong", "said"),

@@ -362,6 +362,7 @@ WORDS = "must be a list of words, the program first: ['tail', '-F', path]; for a
         ),
         ({"errors": "guess"}, "errors='guess' must be what open(errors=...) knows, such as 'strict' or 'replace'"),
         ({"kill_after_s": 0}, "kill_after_s=0 must be above 0 (seconds)"),
+        ({"kill_after_s": 10**5_000}, "kill_after_s=<int> must be above 0 (seconds)"),
         ({"parse": 3}, "parse= must be a function, parse=lambda line: ..., not 3"),
     ],
 )

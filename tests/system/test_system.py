@@ -405,13 +405,13 @@ def test_every_option_that_is_wrong_is_named_at_once(folder: Path) -> None:
         System("test", folder=folder).add(Kept(), name=7)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("replicas", ["2", 2.0, None])
+@pytest.mark.parametrize("replicas", ["2", 2.0, None, 10**9])
 def test_a_number_of_replicas_that_is_none_is_told_with_all_other_problems(folder: Path, replicas: Any) -> None:
     system = System("test", folder=folder)
     system.add(Numbers(count=1), replicas=replicas, stall_after_s=-1.0)
     with pytest.raises(TopologyError) as refused:
         system.check()
-    assert f"numbers: replicas={replicas!r} must be a whole number from 1 up" in refused.value.problems
+    assert f"numbers: replicas={replicas!r} must be a whole number from 1 to 10,000" in refused.value.problems
     assert "numbers: stall_after_s=-1.0 must be a number of seconds, more than 0, or None" in refused.value.problems
     assert any(problem.startswith("numbers.out: ") for problem in refused.value.problems)
 

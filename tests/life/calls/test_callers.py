@@ -11,6 +11,7 @@ import pytest
 
 from minions import Component, Inbox, System, Uses, events
 from minions.errors import CallTimeout, DeadlockError, StopRequested, UsageError
+from minions.model.checks import shown
 from minions.testing import FakeClock
 from tests.life.calls.conftest import GATE, LOG, Bench, Database, Feed
 from tests.life.conftest import PATIENCE_S, Log, Number, Threads
@@ -149,7 +150,7 @@ def test_what_cannot_be_called_is_refused_with_the_reason(bench: Bench) -> None:
     assert bench.run.all(events.ComponentFailed) == []
 
 
-@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), "2", True])
+@pytest.mark.parametrize("bad", [0, -1.0, float("nan"), "2", True, 10**310])
 def test_a_timeout_that_is_none_is_refused(bench: Bench, bad: Any) -> None:
     def work(caller: Any, number: int) -> str:
         with pytest.raises(UsageError) as refused, caller.call_timeout(bad):
@@ -158,7 +159,7 @@ def test_a_timeout_that_is_none_is_refused(bench: Bench, bad: Any) -> None:
 
     bench.call_handler(work)
     bench.up()
-    assert LOG.wait_for_count(1) == [f"caller: call_timeout(): {bad!r} must be a number of seconds above 0"]
+    assert LOG.wait_for_count(1) == [f"caller: call_timeout(): {shown(bad)} must be a number of seconds above 0"]
     with pytest.raises(UsageError, match=r"test.call\(timeout_s=...\): .* must be a number of seconds above 0"):
         bench.system.call(bench.database, timeout_s=bad)
 
