@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import weakref
 from pathlib import Path
 
 from minions.errors import StoreLocked, StoreUnusable
@@ -21,8 +20,9 @@ __all__ = ["FolderLock"]
 LOCK_FILE = "lock"
 
 # What a forked child has to close, and how a second store in this process is told from one in another: a pid is not enough,
-# since two containers that share a folder may both be process 1.
-_held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+# since two containers that share a folder may both be process 1. Any thread changes it, by single atomic steps, and goes through
+# a copy.
+_held: set[FolderLock] = set()
 
 
 class FolderLock:
@@ -81,7 +81,7 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _locked(descriptor: int, path: Path) -> StoreLocked:
-    if any(lock.guards(path) for lock in _held):
+    if any(lock.guards(path) for lock in list(_held)):
         return StoreLocked(
             f"the state folder {path.parent} is already open in this process (pid {os.getpid()}); close that store first",
             os.getpid(),

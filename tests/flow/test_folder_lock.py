@@ -92,6 +92,28 @@ def test_a_second_lock_in_the_same_process_says_this_process(tmp_path: Path) -> 
     lock.release()
 
 
+def test_a_folder_that_is_taken_is_told_while_another_thread_takes_a_further_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("mine", "theirs", "further")]
+    for folder in folders:
+        folder.mkdir()
+    mine, looks_at, further = FolderLock.acquire(folders[0]), folder_lock._is_file_at, list[FolderLock]()
+
+    def meanwhile(descriptor: int, path: Path) -> bool:
+        monkeypatch.undo()
+        further.append(FolderLock.acquire(folders[2]))  # to look at a file lets other threads run
+        return looks_at(descriptor, path)
+
+    with holder(folders[1]) as process:
+        monkeypatch.setattr(folder_lock, "_is_file_at", meanwhile)
+        with pytest.raises(StoreLocked) as refusal:
+            FolderLock.acquire(folders[1])
+        assert refusal.value.pid == process.pid
+    for lock in (mine, *further):
+        lock.release()
+
+
 def test_two_folders_are_locked_apart(tmp_path: Path) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
