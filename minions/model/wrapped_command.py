@@ -194,8 +194,9 @@ class _Child:
                 bufsize=0,
                 start_new_session=True,
             )
-            guard.watch(self.process.pid)
             stack.callback(self._close)
+            stack.callback(self._kill)  # where what follows fails
+            guard.watch(self.process.pid)
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._listen(stack)
             self._stack = stack.pop_all()
@@ -309,8 +310,13 @@ class _Child:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._pid_descriptor, selectors.EVENT_READ)
                 selector.select(self._patience_s())
-        self._signal(signal.SIGKILL)  # what the process has left behind in its group
-        self.process.wait()
+        self._kill()
+
+    def _kill(self) -> None:
+        """Ends, at once, the process and what it has left behind in its group, and reaps it."""
+        if self.process.returncode is None:
+            self._signal(signal.SIGKILL)
+            self.process.wait()
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):

@@ -5,9 +5,11 @@ The processes are real, and know no other time than the real one.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -251,6 +253,18 @@ def test_it_is_restarted_as_any_other(system: System, start: Start, tmp_path: Pa
 def test_a_program_that_is_not_there_is_a_failure(system: System, start: Start) -> None:
     run, _ = run_command(system, start, wrap.command(["no-such-program", "-x"]))
     assert failure(run).error == "FileNotFoundError: [Errno 2] No such file or directory: 'no-such-program'"
+
+
+def test_nothing_is_left_of_one_that_cannot_be_waited_for(
+    system: System, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(selectors, "DefaultSelector", refuse)
+    run, lines = run_command(system, start, shell("echo one; exec sleep 1000"))
+    assert "Too many open files" in failure(run).error
+    assert lines == []
 
 
 def test_it_runs_where_and_with_what_it_was_told(
