@@ -66,9 +66,19 @@ class CallBroker:
                     call.queue.put_locked(call)
                 if waiter is not None:
                     self.graph.waits[waiter] = call
-        finally:
             if turnstile.sleepers:
                 turnstile.wake_next()
+            for parkable in wakes:
+                parkable.unpark()
+        except BaseException:  # whatever it is, Ctrl-C too: a life that has the call, and was not woken, would sleep for good
+            self._take_back(call)  # which passes the turnstile
+            raise
+
+    def _take_back(self, call: Call) -> None:
+        wakes: Wakes = []
+        with self._turnstile, self._lock:
+            self._forget_locked(call)
+            call.queue.take_back_locked(call, wakes)
         for parkable in wakes:
             parkable.unpark()
 
@@ -159,7 +169,6 @@ class CallBroker:
         """Answers the call that a mailbox has; returns it, to be held until the lock is free, see `Freed`."""
         call, mailbox.call = mailbox.call, None
         assert call is not None
-        call.queue.in_work -= 1
         self._forget_locked(call)
         call.answer_locked(*answer, wakes)
         return call

@@ -48,11 +48,13 @@ class Taker(Protocol):
         parker: where its thread sleeps.
         asleep: it found nothing and sleeps, or is about to; whoever clears it owes it a wake-up.
         fence: of the life; None before it has begun.
+        call: the one that it has and that is not answered.
     """
 
     parker: Parkable
     asleep: bool
     fence: Fence | None
+    call: Call | None
 
     def hand_locked(self, call: Call) -> None:
         """Gives it a call, to be answered before it takes anything else."""
@@ -174,19 +176,22 @@ class CallQueue:
         replicas: how many lives it has when all of them are up.
         waiting: calls that nobody has taken.
         readers: the mailboxes of its lives.
-        in_work: calls that a life has taken and not answered.
         closed: why nobody will ever take one; empty while somebody may.
     """
 
-    __slots__ = ("closed", "in_work", "name", "readers", "replicas", "waiting")
+    __slots__ = ("closed", "name", "readers", "replicas", "waiting")
 
     def __init__(self, name: str, replicas: int = 1) -> None:
         self.name = name
         self.replicas = replicas
         self.waiting: deque[Call] = deque()
         self.readers: list[Taker] = []
-        self.in_work = 0
         self.closed = ""
+
+    @property
+    def in_work(self) -> int:
+        """How many calls a life has taken and not answered."""
+        return sum(reader.call is not None for reader in self.readers)
 
     def hand_over_locked(self, call: Call, wakes: Wakes) -> bool:
         """Hands a call to a reader that sleeps, which is then to be woken; False where there is none."""
@@ -228,12 +233,10 @@ class CallQueue:
     def _hand_locked(self, call: Call, reader: Taker) -> None:
         call.stage = _HANDED
         call.worker = reader.fence
-        self.in_work += 1
         reader.hand_locked(call)
 
     def give_back_locked(self, call: Call, wakes: Wakes) -> None:
         """Puts a call back to the front that a reader was handed and did not begin."""
-        self.in_work -= 1
         call.worker = None
         if call.stage is _HANDED:
             call.stage = _WAITING
@@ -246,6 +249,16 @@ class CallQueue:
                 reader.asleep = False
                 wakes.append(reader.parker)
                 return
+
+    def take_back_locked(self, call: Call, wakes: Wakes) -> None:
+        """Has a call never been, however much of handing it over, or of appending it, was done. A life that has it drops it."""
+        call.stage = _DONE
+        if call in self.waiting:
+            self.waiting.remove(call)
+        for reader in self.readers:
+            if reader.call is call:
+                reader.asleep = False
+                wakes.append(reader.parker)
 
     def close_locked(self, why: str, wakes: Wakes) -> list[Call]:
         """Fails what waits, and what comes; returns it, to be settled."""

@@ -18,6 +18,7 @@ from minions.flow.journal import Journal
 from minions.flow.mailbox import Mailbox
 from minions.flow.unit import Unit
 from minions.testing import FakeClock
+from tests.flow.interrupting import interrupted
 from tests.flow.journal_rig import Parting
 
 
@@ -126,6 +127,30 @@ def test_a_call_is_taken_answered_and_forgotten(rig: Rig) -> None:
     assert not rig.waits(call)
     assert (call.result, call.error) == ("result", None)
     assert rig.leftovers() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_a_call_that_is_broken_off_while_it_is_made_never_was(asleep: bool) -> None:
+    """By Ctrl-C on the main thread, at any step: no life sleeps on with a call in hand, and none is counted that nobody has."""
+    step = 1
+    while True:
+        rig = Rig()
+        reader, (fence, bell) = rig.reader(), rig.caller()
+        assert not asleep or reader.take() == []
+        call = Call(rig.queue, "method", (), {}, "caller", fence, fence, bell)
+        if not interrupted(step, lambda: rig.journal.calls.place(call)):
+            break
+        assert not rig.journal.lock.locked()
+        assert reader.mailbox.asleep or reader.bell.rings == asleep
+        assert reader.take() == []
+        if reader.mailbox.call is not None:
+            assert not reader.mailbox.call.begin(), "nobody waits for it"
+            reader.answer()
+        assert rig.leftovers() == (0, 0, 0, 0)
+        again = rig.call()
+        assert reader.begin() is again
+        step += 1
+    assert step > 5
 
 
 def test_arguments_are_handed_over_as_they_are(rig: Rig) -> None:
