@@ -70,7 +70,7 @@ class CallBroker:
                 turnstile.wake_next()
             for parkable in wakes:
                 parkable.unpark()
-        except BaseException:  # whatever it is, Ctrl-C too: a life that has the call, and was not woken, would sleep for good
+        except BaseException:  # whatever it is, Ctrl-C too: a life that was handed it, and not woken, would sleep on
             self._take_back(call)  # which passes the turnstile
             raise
 

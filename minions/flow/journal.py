@@ -811,15 +811,16 @@ class Journal:
 
 
 def _counted(channel: Channel) -> InboxStatistics:
-    channel.gather_locked()
+    """Looks only, because Ctrl-C may break it off: who watches a system is often its main thread."""
+    in_lanes = sum(len(lane.sent) for lane in channel.lanes)
     length = channel.length  # it grows while one looks, where room is lent
     meters = [reader.meters[channel] for reader in channel.readers]
     return InboxStatistics(
         capacity=channel.capacity,
-        waiting=channel.waiting,
+        waiting=channel.waiting + in_lanes,
         length=length,
         high_water=max(channel.most, length),
-        sent=channel.sent,
+        sent=channel.sent + in_lanes,
         settled=channel.settled,
         failed=channel.failed,
         retried=channel.retried,

@@ -6,11 +6,13 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec
 
 from minions.flow import journal
 
 __all__ = ["Interrupt", "interrupted"]
+
+P = ParamSpec("P")
 
 _OURS = journal.__file__.removesuffix("flow/journal.py")
 
@@ -19,7 +21,7 @@ class Interrupt(BaseException):
     """What comes."""
 
 
-def interrupted(step: int, action: Callable[[], object]) -> bool:
+def interrupted(step: int, action: Callable[P, object], *args: P.args, **keywords: P.kwargs) -> bool:
     """Runs an action, and lets an exception come at one of its steps, counted from 1; False where it has none so far.
 
     A step is where CPython looks for signals: where a function of the runtime begins, or has called one that is made in C. Not in
@@ -30,14 +32,15 @@ def interrupted(step: int, action: Callable[[], object]) -> bool:
     def look(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal steps
         code = frame.f_code
-        if event in ("call", "c_return") and code.co_filename.startswith(_OURS) and not code.co_flags & inspect.CO_GENERATOR:
+        is_ours = code.co_filename.startswith(_OURS) and not code.co_flags & inspect.CO_GENERATOR
+        if event in ("call", "c_return") and is_ours:
             steps += 1
             if steps == step:
                 raise Interrupt
 
     sys.setprofile(look)
     try:
-        action()
+        action(*args, **keywords)
     except Interrupt:
         return True
     finally:

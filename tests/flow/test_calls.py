@@ -138,7 +138,7 @@ def test_a_call_that_is_broken_off_while_it_is_made_never_was(asleep: bool) -> N
         reader, (fence, bell) = rig.reader(), rig.caller()
         assert not asleep or reader.take() == []
         call = Call(rig.queue, "method", (), {}, "caller", fence, fence, bell)
-        if not interrupted(step, lambda: rig.journal.calls.place(call)):
+        if not interrupted(step, rig.journal.calls.place, call):
             break
         assert not rig.journal.lock.locked()
         assert reader.mailbox.asleep or reader.bell.rings == asleep
