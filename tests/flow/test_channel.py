@@ -273,6 +273,14 @@ class TestOverflow:
         assert it.make_room_locked([]) is goes_in
         assert (it.size, it.dropped) == (2 + goes_in, not goes_in)
 
+    def test_drops_all_that_an_earlier_run_left_beyond_the_capacity(self) -> None:
+        it = channel(2, overflow="drop_oldest", codec=codec_of(int))
+        it.restore(6, AckSet(), [(number, b"%d" % number) for number in range(1, 6)])
+        assert it.make_room_locked([])
+        it.deliver_locked(6, b"6", [])
+        assert waiting(it) == [5, 6]
+        assert (it.size, it.dropped) == (2, 4)
+
     def test_drops_nothing_while_there_is_room(self) -> None:
         it = filled(channel(3, overflow="drop_oldest"), 2)
         assert it.make_room_locked([])

@@ -367,6 +367,31 @@ class TestReading:
         sender.send((a, 2))
         assert not rig.journal.quiet([a], [reader.mailbox])
 
+    def test_is_not_quiet_while_it_sleeps_and_will_wake_by_itself_to_do_something_with_what_it_has(
+        self, rig: Rig
+    ) -> None:
+        a = rig.channel("a.in")
+        sender, reader = rig.life("s"), rig.life("r", a)
+        sender.send((a, 1))
+        assert reader.take_numbers() == [1]
+        assert reader.take(timed=True) == []
+        assert not rig.journal.quiet([a], [reader.mailbox])
+
+    def test_is_not_quiet_while_it_sleeps_on_all_that_goes_in_and_somebody_waits_for_room(self, rig: Rig) -> None:
+        a = rig.channel("a.in", capacity=1)
+        sender, reader = rig.life("s"), rig.life("r", a)
+        sender.send((a, 1))
+        assert reader.take_numbers() == [1]
+        assert reader.take() == []
+        unit = sender.unit((a, 2))
+        ticket = sender.submit(unit)
+        assert not rig.journal.quiet([a], [reader.mailbox])
+        announced: list[bool] = []
+        rig.journal.on_idle = lambda: announced.append(rig.journal.quiet([a], [reader.mailbox]))
+        rig.journal.watch_idle(True)
+        rig.journal.withdraw(unit, ticket)
+        assert announced == [True], "whoever gives up says so, because nobody else will"
+
     def test_is_not_quiet_while_it_works_on_what_it_found_by_itself(self, rig: Rig) -> None:
         a = rig.channel("a.in")
         sender, other, reader = rig.life("s"), rig.life("r#0", a), rig.life("r#1", a)

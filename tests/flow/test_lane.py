@@ -78,6 +78,15 @@ class TestRoom:
         assert lent(it, lane) == places
         assert len(lane.room) == places - 1, "and one is the caller's at once"
 
+    def test_that_was_taken_back_was_not_used(self) -> None:
+        it, lane = channel(20), Lane()
+        send(it, lane, "a", "b")
+        assert lane.room
+        it.recall_locked()
+        assert lane.used == 2
+        it.gather_locked()
+        assert lane.gathered == 2
+
     def test_is_never_lent_beyond_the_capacity(self) -> None:
         it, lane = channel(5), Lane()
         send(it, lane, *"abcde")

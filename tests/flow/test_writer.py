@@ -62,9 +62,10 @@ class Rig:
     """A writer over a folder, and one component that sends to one inbox and keeps one state."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        self.clock = QuickClock()
+        self.clock = options.pop("clock", None) or QuickClock()
         self.trouble: list[tuple[int, str, bool]] = []
-        self.given_up = threading.Event()
+        self.in_trouble, self.given_up = threading.Event(), threading.Event()
+        self.resumed: list[int] = []
         self.journal = options.pop("journal", None) or Journal(self.clock, durable=True)
         self.channel = Channel("a.in", 0, capacity=1_000, codec=INT)
         self.fence = Fence("a", 1)
@@ -75,10 +76,12 @@ class Rig:
             synchronous="NORMAL",
             give_up_s=options.pop("give_up_s", 1.0),
             on_trouble=self._on_trouble,
+            on_resumed=self.resumed.append,
         )
 
     def _on_trouble(self, attempt: int, error: StoreError, given_up: bool) -> None:
         self.trouble.append((attempt, str(error), given_up))
+        self.in_trouble.set()
         if given_up:
             self.given_up.set()
 
@@ -212,6 +215,7 @@ def test_a_commit_that_failed_is_made_again_with_the_same_rows(folder: Path, fai
     rig.close()
     assert FailingStore.commits == [FailingStore.commits[0]] * 4
     assert rig.trouble == [(1, "full", False), (2, "still full", False), (3, "locked", False)]
+    assert rig.resumed == [3]
     assert rig.clock.waits_s == [0.05, 0.1, 0.2]
     assert (rig.writer.commits, rig.writer.units) == (1, 1)
     assert left_in(folder).channels["a.in"].waiting == [(1, b"1")]
@@ -260,6 +264,29 @@ def test_it_gives_up_in_the_end_and_tells_everybody(
         with pytest.raises(CommitFailed):
             ask()
     assert left_in(folder).is_empty
+
+
+class StillClock(QuickClock):
+    """Time stands still, and who waits is woken by somebody."""
+
+    def wait(self, parkable: Parkable, deadline_s: float | None) -> None:
+        parkable.park(LONG_S)
+
+
+@pytest.mark.parametrize(("count", "left"), [(1, [(1, b"1")]), (2, [])])
+def test_what_fails_when_nobody_waits_any_longer_is_tried_once_more(
+    folder: Path, failures: list[BaseException], count: int, left: list[tuple[int, bytes]]
+) -> None:
+    failures += [transient()] * count
+    rig = Rig(folder, clock=StillClock())
+    rig.writer.open()
+    rig.writer.begin(rig.journal)
+    rig.send(1)
+    assert rig.in_trouble.wait(LONG_S)
+    assert rig.writer.close(0.0) is bool(left)
+    assert [given_up for _, _, given_up in rig.trouble] == [False, True][:count]
+    recovered = left_in(folder)
+    assert [waiting for channel in recovered.channels.values() for waiting in channel.waiting] == left
 
 
 def test_who_waits_for_a_commit_is_woken_when_it_gives_up(folder: Path, failures: list[BaseException]) -> None:
