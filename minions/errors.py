@@ -153,7 +153,7 @@ class MessageRefused(MinionsError, TypeError):
 
 
 class UnitTooLarge(MinionsError, ValueError):
-    """One unit of work sends more than may ever be admitted at once; nothing of it was sent."""
+    """One unit of work sends more than may ever be admitted at once, or waits for more than its inbox holds; it never was."""
 
 
 class InboxFull(MinionsError, TimeoutError):

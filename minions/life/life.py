@@ -1066,9 +1066,25 @@ class Life:
             if deadline_s is not None and self._clock.monotonic() >= deadline_s:
                 self._journal.stay_awake(self.mailbox)
                 raise InboxEmpty(f"{self.name}: no message came to {channel.name} within the timeout")
+            if deadline_s is None:
+                self._refuse_to_hold_all(channel)
             self._marks.clear()  # while it waits for the next one, nothing is done with those that it has
             self._wait(self.parker, wake_s, f"a message in {channel.name}" if ready_s is None else _RATE)
             self._mark_received()
+
+    def _refuse_to_hold_all(self, channel: Channel) -> None:
+        """Refuses to wait for a message that cannot come, because those in hand have all the room that there is."""
+        in_hand = self.mailbox.in_hand
+        if (
+            len(in_hand) >= channel.capacity
+            and channel.overflow != "drop_oldest"  # which bounds what waits
+            and sum(entry[0] is channel for entry in in_hand) >= channel.capacity
+        ):
+            self._journal.stay_awake(self.mailbox)
+            raise UnitTooLarge(
+                f"{self.name}: the open unit has received {channel.capacity:,} messages of {channel.name}, which holds no more, "
+                "so none can follow; end the unit before, receive with a timeout_s, or give the inbox a larger capacity"
+            )
 
     def _mark_received(self) -> None:
         """Notes what the open unit has received."""

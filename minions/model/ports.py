@@ -177,6 +177,7 @@ class Inbox(Port[T]):
 
         Raises:
             InboxEmpty: there was none within `timeout_s`.
+            UnitTooLarge: the open unit has received as many as the inbox holds, so that none can follow.
             StopRequested: the component was asked to stop and nothing is left to receive; let it pass.
         """
         self._needs_a_life("receive()")

@@ -384,6 +384,61 @@ def test_a_timeout_of_zero_takes_what_is_there(system: System, start: Start) -> 
     assert draining.taken == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("overflow", ["block", "fail", "drop_newest"])
+def test_a_unit_that_waits_for_more_than_its_inbox_holds_is_refused(
+    system: System, start: Start, overflow: Any
+) -> None:
+    class Greedy(Component):
+        numbers = Inbox(Number, capacity=2, overflow=overflow)
+
+        def run(self) -> None:
+            with self.unit():
+                for _ in range(3):
+                    self.numbers.receive()
+
+    class Source(Component):
+        out = Outbox(Number)
+
+        def run(self) -> None:
+            for value in range(5):
+                with suppress(InboxFull):
+                    self.out.send(Number(value))
+
+    source, greedy = system.add(Source()), system.add(Greedy(), restart=Restart(failures=0))
+    system.connect(source.out, greedy.numbers)
+    run = start(system)
+    [failed] = run.wait_for(events.ComponentFailed)
+    assert failed.component == "greedy"
+    assert "UnitTooLarge" in failed.traceback
+    assert "has received 2 messages of greedy.numbers, which holds no more, so none can follow" in failed.error
+    run.stop()
+
+
+def test_a_unit_may_hold_all_that_its_inbox_does_and_the_oldest_of_the_rest_go(system: System, start: Start) -> None:
+    held = Log()
+
+    class Waiting(Component):
+        out = Outbox(Number)
+
+        def run(self) -> None:
+            for value in range(3):
+                self.out.send(Number(value))
+                held.wait_for_count(value + 1)
+
+    class Newest(Component):
+        numbers = Inbox(Number, capacity=2, overflow="drop_oldest")
+
+        def run(self) -> None:
+            with self.unit():
+                for _ in range(3):
+                    held.add(self.numbers.receive().value)
+
+    waiting, newest = system.add(Waiting()), system.add(Newest())
+    system.connect(waiting.out, newest.numbers)
+    start(system, forever=False).ended()
+    assert held.entries == [0, 1, 2]
+
+
 def test_several_inboxes_are_received_from_one_by_one_and_settle_together(system: System, start: Start) -> None:
     class Pairing(Component):
         left = Inbox(Number)
