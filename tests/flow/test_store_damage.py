@@ -17,11 +17,11 @@ from pathlib import Path
 import diskcache
 import pytest
 
-from minions.errors import StoreDamaged, StoreError, StoreTooNew, StoreUnusable
+from minions.errors import CommitFailed, StoreDamaged, StoreError, StoreTooNew, StoreUnusable
 from minions.flow import mark as mark_module
 from minions.flow import store as store_module
 from minions.flow.inspection import FORMAT_KEY, find_commit_number
-from minions.flow.mark import UNKNOWN_LOOKS
+from minions.flow.mark import UNKNOWN_LOOKS, Mark
 from minions.flow.plain_cache import PlainCache, PlainDisk
 from minions.flow.seal import seal
 from minions.flow.store import Store, read_rows
@@ -232,8 +232,26 @@ def test_after_a_power_loss_the_store_opens_and_tells_what_is_lost_until_the_nex
             assert list(store.rows("state/")) == [("state/a", b"1")]
     with closing(Store.open(killed_folder)) as store:
         store.commit([], [])
+    assert not Mark(killed_folder).at_risk, "it was closed in order, after a commit"
     with closing(Store.open(killed_folder)) as store:
         assert (store.commit_number, store.commits_lost) == (2, 0)
+
+
+def test_a_store_that_could_not_commit_is_not_said_to_be_whole_when_it_is_closed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(folder)
+    store.commit([("state/a", b"1")], [])
+    before = (folder / "mark").read_bytes()
+
+    def malformed(*_: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(store._cache, "commit", malformed)
+    with pytest.raises(CommitFailed, match="malformed"):
+        store.commit([("state/a", b"2")], [])
+    store.close()
+    assert (folder / "mark").read_bytes() == before
 
 
 @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
