@@ -180,7 +180,10 @@ class Board:
         """
         layout = _Layout.of(lives, deaths, early)
         path = folder / _BEING_MADE
-        path.unlink(missing_ok=True)  # of a start that was killed
+        try:
+            path.unlink(missing_ok=True)  # of a start that was killed
+        except OSError as error:
+            raise opening_failure(error, path) from error
         descriptor = open_own_file(path)
         try:
             os.posix_fallocate(descriptor, 0, layout.size)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from minions.errors import StoreLocked, StoreUnusable
 from minions.flow.own_file import open_own_file
+from minions.flow.trouble import opening_failure
 
 __all__ = ["FolderLock"]
 
@@ -48,6 +49,9 @@ class FolderLock:
                 if _is_file_at(descriptor, path):
                     _write_pid(descriptor, path)
                     return cls(descriptor)
+            except OSError as error:
+                os.close(descriptor)
+                raise opening_failure(error, path) from error
             except BaseException:  # whatever it is, Ctrl-C too: an open file would keep the folder locked
                 os.close(descriptor)
                 raise

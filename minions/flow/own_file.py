@@ -30,7 +30,12 @@ def open_own_file(path: Path) -> int:
             f"cannot open {path} for writing: {error.strerror}; it must be a regular file, and it and its folder"
             " must be writable for the user who runs this process"
         ) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError as error:
+        os.close(descriptor)
+        raise opening_failure(error, path) from error
+    if not is_regular:
         os.close(descriptor)
         raise StoreUnusable(f"{path} is not a regular file; move it away")
     return descriptor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -26,14 +25,6 @@ ROWS = [("state/a", b"1"), ("state/b", b"2")]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "state"
-
-
-@pytest.fixture
-def memory_folder(folder: Path) -> Iterator[Path]:
-    """In memory where that can be: what a kill leaves behind is the same there, and a hundred kills take no fsync."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else folder.parent) as parent:
-        yield Path(parent, "state")
 
 
 @pytest.fixture
