@@ -26,7 +26,7 @@ import attrs
 
 from minions.errors import StoreUnusable
 from minions.flow.channel import Channel
-from minions.flow.own_file import open_own_file
+from minions.flow.own_file import open_own_file, sync_folder
 from minions.flow.trouble import NO_DESCRIPTOR, opening_failure
 
 __all__ = ["BOARD_FILE", "Board", "Held", "Left", "Marks"]
@@ -192,6 +192,8 @@ class Board:
                 os.fsync(descriptor)
             mapped = mmap.mmap(descriptor, layout.size)
             path.rename(folder / BOARD_FILE)
+            if deaths or early:
+                sync_folder(folder)
         except OSError as error:
             if error.errno in NO_DESCRIPTOR:
                 raise opening_failure(error, folder / BOARD_FILE) from error

@@ -1,4 +1,4 @@
-"""Opening the small files that the store keeps beside its database. No thread, no lock."""
+"""The small files that the store keeps beside its database, and their names. No thread, no lock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from minions.errors import StoreUnusable
 from minions.flow.trouble import NO_DESCRIPTOR, opening_failure
 
-__all__ = ["open_own_file"]
+__all__ = ["open_own_file", "sync_folder"]
 
 
 def open_own_file(path: Path) -> int:
@@ -39,3 +39,12 @@ def open_own_file(path: Path) -> int:
         os.close(descriptor)
         raise StoreUnusable(f"{path} is not a regular file; move it away")
     return descriptor
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder last. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

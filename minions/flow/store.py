@@ -34,6 +34,7 @@ from minions.flow.inspection import (
     refuse_foreign,
 )
 from minions.flow.mark import MARK_FILE, UNKNOWN_LOOKS, Mark
+from minions.flow.own_file import sync_folder
 from minions.flow.plain_cache import DATABASE_FILE, SYNCHRONOUS, PlainCache, Step
 from minions.flow.seal import seal
 from minions.flow.trouble import REMEDY, commit_failure, opening_failure
@@ -297,15 +298,7 @@ def _sync_names(folder: Path) -> None:
         if path.stat().st_dev != device:
             return
         with suppress(PermissionError):  # a folder that this user may enter but not list was not made by us
-            _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(path)
 
 
 def _sealed_number(number: int) -> bytes:

@@ -78,7 +78,8 @@ class TableReader:
                     for key, there in known.items():
                         count += there - (connection.execute(_THERE, (key,)).fetchone() is not None)
                 finally:
-                    connection.execute("COMMIT")
+                    if connection.in_transaction:  # many errors have ended it already
+                        connection.execute("COMMIT")
             except sqlite3.Error as error:
                 raise opening_failure(error, self._database) from error
         found: int = count

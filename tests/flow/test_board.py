@@ -53,6 +53,16 @@ def test_a_new_board_says_what_was_counted_and_that_nothing_is_in_work(tmp_path:
     board.close()
 
 
+@pytest.mark.parametrize(("deaths", "lasts"), [({}, []), ({"c.in": {7: 2}}, [BOARD_FILE, "."])])
+def test_what_was_counted_lasts_and_so_does_the_name_under_which_it_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: dict[str, dict[int, int]], lasts: list[str]
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    Board.make(tmp_path, LIVES, deaths, {}).close()
+    assert synced == [(tmp_path / name).stat().st_ino for name in lasts]
+
+
 def test_what_is_in_work_is_on_the_board_until_it_is_not(board: Board, tmp_path: Path) -> None:
     marks = board.marks("c#1", (IN, OTHER, PLAIN))
     marks.words[marks.places[IN]] = 2**63
