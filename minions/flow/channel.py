@@ -133,7 +133,13 @@ class Channel:
     Attributes:
         name: ``<component>.<inbox>``, which is also its name in the store.
         index: its place in the fixed order in which a unit takes room in several channels.
+        capacity: how many messages may wait or be in work.
+        overflow: what becomes of a message for which there is no room.
+        retry: what becomes of a message with which a handler fails.
         codec: how its messages are stored; None when it is not durable.
+        run_id: of the run, a part of the ids of the messages that are sent in it.
+        next_sequence: the number of the next message. In one store none is given out twice that was ever on disk.
+        acks: which messages are settled; only where it is durable.
         size: messages that wait, are in work, or for which room is held or lent. Never over `capacity`, but for a unit that is
             larger than the whole inbox and went in alone, for what an earlier run left behind, and for what had been set aside.
         queue: the messages that wait, once `gather_locked` has brought those that lie in lanes; where the channel has partitions,
@@ -170,6 +176,7 @@ class Channel:
         refused: how many messages were refused because `overflow` is "fail", or because of a timeout.
         pressed: whether the first in line has lost patience, so that what was handled is not to be settled much later. May be
             read without the lock: who reads it too early learns of it with the next message.
+        wake_at: while the size is above it, those in line who have patience left are left waiting.
     """
 
     __slots__ = (

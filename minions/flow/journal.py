@@ -83,9 +83,8 @@ class Journal:
         self._durable_epoch = 0  # everything up to this epoch is on disk
         self._durable_units = 0
         self._commit_line: list[tuple[int, Ticket]] = []
-        self._owing: dict[
-            str, Parkable
-        ] = {}  # who has something to do after a commit, and is woken at each until it is done
+        # Who has something to do after a commit, by the name of the life, and is woken at each until it is done.
+        self._owing: dict[str, Parkable] = {}
         self._writer: Parkable | None = None
         self._writer_asleep = False
         self._closing = False

@@ -27,7 +27,7 @@ _AT_RISK = 1 << 63
 _BODY_BYTES = 24
 _LOOKS = struct.Struct(
     ">16sI"
-)  # behind the first, which earlier versions read and write alone: the looks, crc32 of both
+)  # the looks, crc32 of both; behind the first, which earlier versions read and write alone
 UNKNOWN_LOOKS = bytes(16)
 _CRC_BYTES = 4
 _BYTES = _LAYOUT.size + _LOOKS.size

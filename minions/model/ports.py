@@ -1,6 +1,6 @@
-"""The typed descriptors of a component: `Inbox`, `Outbox` and `State`.
+"""The typed descriptors of a component: `Inbox`, `Outbox`, `State`, `Table` and `Uses`.
 
-None of them defines `__set__`: the runtime puts what is alive (a sender, a receiver, a value) into the instance's own
+None of them but `Table` defines `__set__`: the runtime puts what is alive (a sender, a receiver, a value) into the instance's own
 dictionary under the port's name, so that inside a running component `self.readings.send` and `self.summary.count += 1` are
 plain attribute accesses at full speed. What a descriptor answers itself is asked on a class or on a blueprint.
 """
@@ -46,7 +46,7 @@ def classes_of(declared: Any) -> frozenset[type]:
 
 
 class Port(Generic[T]):
-    """What the three descriptors share: a type, a name, and the blueprint that they were asked on.
+    """What the descriptors share: a type, a name, and the blueprint that they were asked on.
 
     Attributes:
         type: the declared type of what passes or is kept.
