@@ -556,7 +556,7 @@ def disturb(chance: random.Random) -> None:
         sys.setswitchinterval(chance.choice((1e-6, 1e-4)))  # with the usual 5 ms it hardly comes to anything else
     else:
         sys.setswitchinterval(chance.choice((1e-6, 1e-4, 5e-3)))
-    tell_of_commits(chance.choice((0.0, 0.0, 0.0, 0.005, 0.03)))
+    tell_of_commits(chance.choice((0.0, 0.0, 0.0, 0.005, 0.01)))
 
 
 # Defects --------------------------------------------------------------------------------------------------------------
