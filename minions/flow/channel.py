@@ -150,7 +150,7 @@ class Channel:
         awaited: whether a reader that sleeps, or is about to, would take from it. Senders read it without the lock, each after
             it has appended to a lane; a reader sets it before it looks into the lanes for the last time. So one of the two
             sees the other, as long as all threads see these steps in one order, as they do under the GIL. It may be true for no
-            reason, which costs a sender a needless look.
+            reason, which costs a sender a needless look. Where the channel has partitions it is said of none of them.
         attempts: how often the message of that number has failed.
         delayed: what failed in a shared channel and waits for the next life of the replica in which it did.
         shared: whether replicas take from it, each one message at a time.
@@ -530,6 +530,8 @@ class Channel:
         Args:
             part: in which of the queues there is something to take.
         """
+        if not self.awaited and self.partition_of is None:
+            return  # all are at work, and there may be hundreds
         woken = False
         for reader in self.readers:
             if reader.asleep and reader.part == part and (reader.only is None or reader.only is self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +44,12 @@ class Reader:
 
 def channel(capacity: int = 3, **options: Any) -> Channel:
     return Channel("c.in", 0, capacity=capacity, **options)
+
+
+def asleep(it: Channel, *readers: Reader) -> None:
+    """Has them read it, who sleep."""
+    it.readers += readers
+    it.awaited = True
 
 
 def join(it: Channel, need: int = 1, now_s: float = 0.0) -> Ticket:
@@ -290,7 +296,7 @@ class TestOverflow:
 class TestMessages:
     def test_have_numbers_in_order_and_the_first_sleeper_is_woken(self) -> None:
         it, first, second = channel(), Reader(), Reader()
-        it.readers += [first, second]
+        asleep(it, first, second)
         wakes: Wakes = []
         assert [it.deliver_locked(message, None, wakes) for message in "abc"] == [1, 2, 3]
         assert wakes == [first.parker, second.parker]
@@ -300,12 +306,36 @@ class TestMessages:
     def test_wake_only_who_would_take_them(self) -> None:
         it, other = channel(), channel()
         elsewhere, here = Reader(only=other), Reader(only=it)
-        it.readers += [elsewhere, here]
+        asleep(it, elsewhere, here)
         wakes: Wakes = []
         it.deliver_locked("a", None, wakes)
         it.deliver_locked("b", None, wakes)
         assert wakes == [here.parker]
         assert elsewhere.asleep
+
+    def test_are_looked_at_by_none_of_many_replicas_while_all_are_at_work(self) -> None:
+        class Busy(list[Any]):
+            def __iter__(self) -> NoReturn:
+                raise AssertionError("they were looked through")
+
+        it = channel(shared=True)
+        asleep(it, Reader())
+        wakes: Wakes = []
+        it.deliver_locked("a", None, wakes)
+        assert len(wakes) == 1, "and that was the last who slept"
+        it.readers = Busy([Reader() for _ in range(1_000)])
+        it.deliver_locked("b", None, wakes)
+        assert len(wakes) == 1
+
+    def test_of_each_partition_wake_its_own_reader_whoever_is_awake(self) -> None:
+        it = channel(partition_of=hash, parts=2)
+        first, second = Reader(part=0), Reader(part=1)
+        asleep(it, first, second)
+        wakes: Wakes = []
+        it.deliver_locked("a", None, wakes, 0)
+        it.deliver_locked("b", None, wakes, 0)
+        it.deliver_locked("c", None, wakes, 1)
+        assert wakes == [first.parker, second.parker]
 
     def test_have_an_id_of_the_run_that_sent_them_first_which_is_the_same_after_a_crash(self) -> None:
         it = channel(codec=codec_of(int), run_id="r2")
@@ -324,7 +354,7 @@ class TestMessages:
     def test_that_are_given_back_wake_who_sleeps(self) -> None:
         it, reader = filled(channel(5), 1), Reader()
         taken = it.queue.popleft()
-        it.readers.append(reader)
+        asleep(it, reader)
         wakes: Wakes = []
         it.give_back_locked([taken], wakes)
         assert wakes == [reader.parker]
@@ -334,7 +364,7 @@ class TestMessages:
         it = filled(channel(5), 3)
         taken = [it.queue.popleft() for _ in range(2)]
         it.queue.clear()
-        it.readers += [Reader(), Reader(), Reader()]
+        asleep(it, Reader(), Reader(), Reader())
         wakes: Wakes = []
         it.give_back_locked(taken, wakes)
         assert wakes == [reader.parker for reader in it.readers[:2]]

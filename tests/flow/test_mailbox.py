@@ -93,7 +93,8 @@ def test_may_keep_one_in_hand() -> None:
 def test_passes_a_wake_up_on_that_it_will_not_use() -> None:
     shared = channel("a")
     one, other = mailbox_of(shared), mailbox_of(shared)
-    one.asleep = other.asleep = True
+    for mailbox in (one, other):
+        mailbox.fall_asleep_locked(None, timed=False)
     wakes: Wakes = []
     shared.deliver_locked("message", None, wakes)
     assert wakes == [one.parker]
