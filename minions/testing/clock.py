@@ -5,13 +5,14 @@ The condition's lock is held for a few list operations only; threads are woken o
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection
 
 import attrs
 
 from minions.clock import Parkable
+from minions.model import checks
+from minions.testing.arguments import finite, names, patience, refuse, refuse_other_times
 from minions.testing.sleepers import PATIENCE_S, Sleepers
 
 __all__ = ["FakeClock", "RealClock"]
@@ -42,9 +43,13 @@ class FakeClock(Sleepers):
     Args:
         monotonic_s: what `monotonic` begins with.
         wall_s: what `wall` begins with, seconds since the epoch (UTC).
+
+    Raises:
+        UsageError: that is no finite number.
     """
 
     def __init__(self, *, monotonic_s: float = 1_000.0, wall_s: float = 1_700_000_000.0) -> None:
+        refuse("FakeClock()", finite("monotonic_s", monotonic_s), finite("wall_s", wall_s))
         super().__init__()
         self._monotonic_s = monotonic_s  # guarded by _changed, as are all below
         self._wall_s = wall_s
@@ -96,11 +101,12 @@ class FakeClock(Sleepers):
             timeout_s: how long each step may take, in real seconds.
 
         Raises:
+            UsageError: the arguments do not fit.
             ValueError: time does not go back, nor to infinity.
             TimeoutError: somebody does not sleep again, see `settle`; time has come to the moment that woke it.
         """
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"advance(seconds={seconds!r}): time moves on only")
+        refuse_other_times("advance", seconds)
+        refuse("advance()", names("besides", besides), patience("timeout_s", timeout_s))
         with self._changed:
             until_s = self._monotonic_s + seconds
             is_alone = not self._alive
@@ -125,10 +131,10 @@ class FakeClock(Sleepers):
         Whoever waits for one of the moments on the way is woken when all of them are over: ticks are late then, or missed.
 
         Raises:
+            UsageError: that is no number.
             ValueError: time does not go back, nor to infinity.
         """
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"jump(seconds={seconds!r}): time moves on only")
+        refuse_other_times("jump", seconds)
         self._move(seconds)
 
     def _move(self, seconds: float) -> None:
@@ -156,8 +162,10 @@ class FakeClock(Sleepers):
             timeout_s: how long to wait for them, in real seconds.
 
         Raises:
+            UsageError: the arguments do not fit.
             TimeoutError: there were fewer.
         """
+        refuse("wait_for_waiters()", checks.whole_number("count", count, 0), patience("timeout_s", timeout_s))
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._waits_locked()) >= count, timeout_s):
                 found = len(self._waits_locked())

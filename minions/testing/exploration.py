@@ -16,6 +16,7 @@ from typing import IO, Any
 import attrs
 
 from minions.errors import UsageError
+from minions.testing.arguments import function, refuse
 from minions.testing.faults import Faults
 from minions.testing.references import Reference
 from minions.testing.run import Scenario, one_after_the_other
@@ -104,6 +105,7 @@ def explore(
     refuse_bad_shrink_s(shrink_s)
     _refuse_bad_number("runs", runs)
     _refuse_bad_number("workers", 1 if workers is None else workers)
+    refuse("explore()", () if progress is None else function("progress", progress, "print"))
     tell = progress if progress is not None else _write
     make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
     make()  # what is wrong with it is told before anything is started

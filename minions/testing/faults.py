@@ -25,6 +25,11 @@ def _counted(faults: Faults, field: attrs.Attribute[int], value: object) -> None
         raise UsageError(f"Faults({field.name}={value!r}): this is a number of faults, 0 or more")
 
 
+def _a_switch(faults: Faults, field: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"Faults({field.name}={value!r}): this is True or False")
+
+
 @attrs.frozen(kw_only=True)
 class Faults:
     """Faults of one simulated run. Each run leaves out some kinds, so that a few of one kind meet, too.
@@ -52,7 +57,7 @@ class Faults:
     delays: float = attrs.field(default=0.02, validator=_likely)
     disk_errors: float = attrs.field(default=0.02, validator=_likely)
     most: int = attrs.field(default=6, validator=_counted)
-    spare: bool = True
+    spare: bool = attrs.field(default=True, validator=_a_switch)
 
     @classmethod
     def none(cls) -> Faults:

@@ -10,6 +10,7 @@ from typing import Any
 from minions import Replay
 from minions.cli.project import load_app
 from minions.life.crash import crash_in, crash_of
+from minions.testing.arguments import mapping, path, refuse
 
 __all__ = ["replay"]
 
@@ -26,10 +27,16 @@ def replay(crash: str | Path, *, app: str | Path, answers: Mapping[str, Any] = M
         answers: what calls answer that the unit had not come to before it failed; see `System.replay`.
 
     Raises:
+        UsageError: the arguments do not fit; or there is no such call as `answers` says.
         CrashRefused: it cannot be read, or not be replayed with this program.
-        UsageError: there is no such call as `answers` says.
         BadApp: there is no such program or system, or the program fails.
     """
+    refuse(
+        "replay()",
+        path("crash", crash, "the text of a crash, or its file"),
+        path("app", app, 'the program, such as "app.py"'),
+        mapping("answers", answers, '{"database.find": None}'),
+    )
     is_text = isinstance(crash, str) and crash.lstrip().startswith("{")
     found = crash_of(str(crash).encode(), "the text") if is_text else crash_in(Path(crash))
     return load_app(str(app), found.system).replay(found, answers=answers)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,12 @@ from minions.life.lifecycle import Phase
 from minions.life.runtime import Runtime
 from minions.life.status import ComponentStatus
 from minions.life.traces import stack_of
+from minions.model import checks
 from minions.model.component import Component
 from minions.model.limits import Watchdog
 from minions.model.ports import Inbox
 from minions.system import System
+from minions.testing.arguments import names, path, patience, refuse
 from minions.testing.clock import FakeClock, RealClock
 from minions.testing.feeder import Feeder
 from minions.testing.looking import HIDES, hidden_states, indented, last_events, line_of, look_at
@@ -94,16 +96,20 @@ def running(
         raise UsageError(
             f"running({system.name!r}): clock={clock!r} must be a FakeClock(), or None for the machine's time"
         )
-    for name, expected in (
-        ("failures", expect_failures),
-        ("dead_letters", expect_dead_letters),
-        ("zombies", expect_zombies),
-        ("problems", expect_problems),
-    ):
-        if _is_no_count(expected):
-            raise UsageError(
-                f"running({system.name!r}): expect_{name}={expected!r} must be a whole number from 0 up, or None"
-            )
+    refuse(
+        f"running({system.name!r})",
+        path("folder", "" if folder is None else folder, "the folder of its state"),
+        checks.switch("forever", forever),
+        checks.switch("until_up", until_up),
+        patience("timeout_s", timeout_s),
+        checks.kind("watchdog", Watchdog() if watchdog is None else watchdog, Watchdog, "Watchdog(enabled=False)"),
+        _time_to_stop(stop_timeout_s),
+        checks.switch("control", control),
+        _expected("failures", expect_failures),
+        _expected("dead_letters", expect_dead_letters),
+        _expected("zombies", expect_zombies),
+        _expected("problems", expect_problems),
+    )
     instead = {"watchdog": watchdog, "stop_timeout_s": stop_timeout_s}
     return Running(
         system,
@@ -232,9 +238,10 @@ class Running:
         """Blocks until so many events of a kind were told, and returns all of them.
 
         Raises:
-            UsageError: that is no class of events.
+            UsageError: that is no class of events, or the other arguments do not fit.
             TimeoutError: there were fewer within so many real seconds.
         """
+        refuse(f"{self.system.name}: wait_for()", checks.whole_number("count", count, 0))
         self.until(lambda: len(self.seen(kind)) >= count, timeout_s=timeout_s)
         return self.seen(kind)
 
@@ -249,8 +256,10 @@ class Running:
             timeout_s: how long to wait for that, in real seconds.
 
         Raises:
+            UsageError: there is no component of such a name, or that is no time to wait.
             TimeoutError: it did not come to that; with what there is to be seen.
         """
+        self._refuse_strangers("until_idle", besides)
         self.until(
             lambda: self.clock.is_settled(besides=besides) and (self._is_idle() or self.runtime.is_over),
             timeout_s=timeout_s,
@@ -260,8 +269,10 @@ class Running:
         """Blocks until every thread of the system sleeps; see `FakeClock.settle`.
 
         Raises:
+            UsageError: there is no component of such a name, or that is no time to wait.
             TimeoutError: somebody is still at work.
         """
+        self._refuse_strangers("settle", besides)
         self.clock.settle(besides=besides, timeout_s=self._patience_s(timeout_s))
 
     def until_over(self, *, timeout_s: float | None = None) -> events.SystemStopped:
@@ -444,6 +455,15 @@ class Running:
             self.clock.leave_behind(f"{self.system.name}/{event.component}")
         self.clock.happened()
 
+    def _refuse_strangers(self, method: str, besides: Collection[str]) -> None:
+        where = f"{self.system.name}: {method}()"
+        refuse(where, names("besides", besides))
+        plans = self.runtime.plan.nodes
+        if unknown := sorted(set(besides).difference(plans, *(plan.node.lives() for plan in plans.values()))):
+            raise UsageError(
+                f"{where}: besides={besides!r}: there is no component {', '.join(unknown)}; there are {', '.join(plans)}"
+            )
+
     def _patience_s(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else timeout_s
 
@@ -467,8 +487,16 @@ class Running:
         return runtime.journal.quiet(runtime.plan.channels.values(), loops, up, calls)
 
 
-def _is_no_count(value: Any) -> bool:
-    return value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0)
+def _expected(what: str, count: object) -> Iterator[str]:
+    if count is not None and (type(count) is not int or count < 0):
+        yield f"expect_{what}={count!r} must be a whole number from 0 up, or None"
+
+
+def _time_to_stop(seconds: object) -> Iterator[str]:
+    if seconds is not None:
+        yield from checks.number(
+            "stop_timeout_s", seconds, "a finite number of seconds, more than 0", most=threading.TIMEOUT_MAX, above=True
+        )
 
 
 def _plural(word: str, count: int) -> str:

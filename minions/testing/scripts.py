@@ -6,7 +6,6 @@ each message, as a source of its own would keep its offset.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from minions.fence import Mode
 from minions.model.component import Component
 from minions.model.ports import Outbox, classes_of, type_name
 from minions.model.topology import Topology
+from minions.testing.arguments import finite
 from minions.testing.process import Process, SimulatedLife
 
 __all__ = ["Script", "Send", "Wait", "scripts_of"]
@@ -25,8 +25,13 @@ _ROWS = "script/"
 
 
 def _not_negative(wait: Wait, field: attrs.Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if any(finite("seconds", value)) or value < 0:  # type: ignore[operator]
         raise UsageError(f"Wait({value!r}): this is a number of seconds, 0 or more")
+
+
+def _a_name(send: Send, field: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"Send({value!r}, ...): say first the name of the outbox, such as Send('readings', message)")
 
 
 @attrs.frozen
@@ -40,7 +45,7 @@ class Wait:
 class Send:
     """In a script: a message through the outbox of that name, for a component that has several."""
 
-    outbox: str
+    outbox: str = attrs.field(validator=_a_name)
     message: Any
 
 
@@ -114,7 +119,7 @@ def _step(name: str, step: Any, outboxes: Mapping[str, Outbox[Any]]) -> Send | W
     outbox = outboxes.get(send.outbox)
     if outbox is None:
         raise UsageError(f"{name} has no outbox {send.outbox!r}, which its script names: {', '.join(outboxes)}")
-    if not isinstance(send.message, tuple(classes_of(outbox.type))):
+    if type(send.message) not in classes_of(outbox.type):
         raise UsageError(
             f"the script of {name} sends {send.message!r}, and {send.outbox} carries {type_name(outbox.type)}"
         )

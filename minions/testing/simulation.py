@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from minions.errors import UsageError
 from minions.life.plan import Known
+from minions.model import checks
 from minions.system import System
+from minions.testing.arguments import refuse
 from minions.testing.choices import Choices, Taken, said, understood
 from minions.testing.faults import Faults
 from minions.testing.outcome import Failure, Result, SimulationFailed
@@ -82,6 +83,7 @@ def simulate(
     refuse_bad_seed(seed)
     refuse_bad_shrink_s(shrink_s)
     make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
+    refuse("simulate()", () if choices is None else checks.text("choices", choices))
     given = None if choices is None else understood(choices)
     with one_after_the_other():
         outcome, taken = _outcome(make(), seed, given)
@@ -157,7 +159,7 @@ def refuse_bad_seed(seed: object) -> None:
 
 def refuse_bad_shrink_s(shrink_s: object) -> None:
     """Raises UsageError where that is no time to look for a shorter run."""
-    if isinstance(shrink_s, bool) or not isinstance(shrink_s, (int, float)) or math.isnan(shrink_s) or shrink_s < 0:
+    if isinstance(shrink_s, bool) or not isinstance(shrink_s, (int, float)) or not shrink_s >= 0:
         raise UsageError(f"shrink_s={shrink_s!r}: this is a number of seconds, 0 or more")
 
 
@@ -173,7 +175,21 @@ def _functions(where: str, given: Invariants) -> tuple[Invariant, ...]:
                 f"{where}: {function!r} does nothing when it is called, being asynchronous or a generator: it has to be a plain "
                 "function of a view"
             )
+        if not _takes_one(function):
+            raise UsageError(
+                f"{where}: {function!r} does not take one argument, the view: {inspect.signature(function)}"
+            )
     return functions
+
+
+def _takes_one(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # it does not tell
+    return True
 
 
 def _outcome(

@@ -15,11 +15,14 @@ from typing import Final, TypeVar
 from minions.flow.os_threads import OsThreads
 from minions.flow.parker import Parker
 from minions.life.traces import stack_of
+from minions.testing.arguments import function, names, patience, refuse
 
 __all__ = ["PATIENCE_S", "Sleepers", "WatchedThreads"]
 
 PATIENCE_S = 10.0
 """How long a test waits for something to happen, in real seconds, unless it says otherwise."""
+
+_PREDICATE = "lambda: average.summary.count == 2"
 
 V = TypeVar("V")
 
@@ -49,8 +52,10 @@ class Sleepers:
             timeout_s: how long to wait for that, in real seconds.
 
         Raises:
+            UsageError: the arguments do not fit.
             TimeoutError: with the names and the stacks of those that are awake.
         """
+        refuse("settle()", names("besides", besides), patience("timeout_s", timeout_s))
         apart = frozenset(besides)
         with self._changed:
             if self._changed.wait_for(lambda: not self._awake_locked(apart), timeout_s):
@@ -64,6 +69,7 @@ class Sleepers:
 
     def is_settled(self, *, besides: Collection[str] = ()) -> bool:
         """Whether every thread sleeps now; see `settle`."""
+        refuse("is_settled()", names("besides", besides))
         with self._changed:
             return not self._awake_locked(frozenset(besides))
 
@@ -79,8 +85,10 @@ class Sleepers:
             timeout_s: how long to wait for that, in real seconds.
 
         Raises:
+            UsageError: the arguments do not fit.
             TimeoutError: it did not come to that.
         """
+        refuse("until()", function("predicate", predicate, _PREDICATE), patience("timeout_s", timeout_s))
         give_up_s = time.monotonic() + timeout_s
         while True:
             with self._changed:

@@ -153,8 +153,19 @@ class ComponentView:
         self._prefix = prefix
 
     def partition(self, key: Any) -> ComponentView:
-        """The same as seen from the partition of a key, for a component with `partition_by`."""
-        return ComponentView(self._plan, partition_of_key(key), self._source, self._cache, self._read, self._prefix)
+        """The same as seen from the partition of a key, for a component with `partition_by`.
+
+        Raises:
+            UsageError: it has no partitions, or that is no key.
+        """
+        name = self._plan.node.name
+        if not self._plan.partitioned:
+            raise UsageError(f"{name} has no partitions: say view[{name!r}] without partition({key!r})")
+        try:
+            partition = partition_of_key(key)
+        except TypeError as error:
+            raise UsageError(f"view[{name!r}].partition(key): {error}") from error
+        return ComponentView(self._plan, partition, self._source, self._cache, self._read, self._prefix)
 
     def __getattr__(self, name: str) -> Any:
         plan = self._plan
