@@ -67,10 +67,30 @@ class Choices:
             self.taken[label, number] = choice
         return choice
 
+    def left_over(self) -> list[str]:
+        """Those of the given choices that were not made, each with why, for people."""
+        left = []
+        for (label, number), choice in (self._given or {}).items():
+            made, count = self.taken.get((label, number), 0), self._counts.get(label, 0)
+            if made == choice or not choice:
+                continue
+            if not count:
+                why = f"there is no choice {label!r} in this run"
+            elif number >= count:
+                why = f"there are {count} choices {label!r} in this run, numbered from 0"
+            else:
+                why = f"it was {made}, the last that there was to choose"
+            left.append(f"'{said({(label, number): choice})}': {why}")
+        return left
+
+
+_WRITTEN = str.maketrans({" ": "_", "_": "~"})
+_READ = str.maketrans({"_": " ", "~": "_"})
+
 
 def said(taken: Taken) -> str:
     """The choices in one line, for `understood`."""
-    return " ".join(f"{label.replace(' ', '_')}:{number}={choice}" for (label, number), choice in taken.items())
+    return " ".join(f"{label.translate(_WRITTEN)}:{number}={choice}" for (label, number), choice in taken.items())
 
 
 def understood(text: str) -> Taken:
@@ -87,5 +107,5 @@ def understood(text: str) -> Taken:
             raise UsageError(
                 f"choices={text!r}: {word!r} is no choice; give the text that a SimulationFailed has shown"
             )
-        taken[label.replace("_", " "), int(number)] = int(choice)
+        taken[label.translate(_READ), int(number)] = int(choice)
     return taken

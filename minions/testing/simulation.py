@@ -78,18 +78,29 @@ def simulate(
     Raises:
         SimulationFailed: something did not hold; with the shortest story that was found.
         TopologyError: see `System.check`.
-        UsageError: that cannot be simulated; the message says why, and what to do.
+        UsageError: that cannot be simulated; the message says why, and what to do. Also where nothing has failed and the run has
+            not come to all of the choices that it was given.
     """
     refuse_bad_seed(seed)
     refuse_bad_shrink_s(shrink_s)
     make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
     refuse("simulate()", () if choices is None else checks.text("choices", choices))
     given = None if choices is None else understood(choices)
+    choices_made = Choices(seed, given)
     with one_after_the_other():
-        outcome, taken = _outcome(make(), seed, given)
-        if isinstance(outcome, Result):
-            return outcome
-        raise _shown(make, seed, outcome, taken, shrink_s, _named(system)) from outcome.error
+        outcome = Run(make(), seed, choices_made).go()
+        strange = "; ".join(choices_made.left_over())
+        if isinstance(outcome, Failure):
+            failed = _shown(make, seed, outcome, choices_made.taken, shrink_s, _named(system))
+            if strange:
+                failed.add_note(f"this is not the run that was shown: choices: {strange}")
+            raise failed from outcome.error
+    if strange:
+        raise UsageError(
+            f"choices: {strange}: this is not the run that was shown, because the system, what simulate() is given with it, or "
+            "Minions has changed since; give seed=... without choices, or explore again"
+        )
+    return outcome
 
 
 def scenario_of(
