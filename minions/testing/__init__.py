@@ -1,5 +1,6 @@
 """Tools for tests of components and systems. No other room imports them."""
 
+from minions.testing.callers import Call, Called
 from minions.testing.clock import FakeClock
 from minions.testing.exploration import Explored, explore
 from minions.testing.faults import Faults, InjectedError
@@ -12,6 +13,8 @@ from minions.testing.simulation import simulate
 from minions.testing.view import View
 
 __all__ = [
+    "Call",
+    "Called",
     "Explored",
     "FakeClock",
     "Faults",

@@ -21,6 +21,7 @@ from minions.testing.faults import Faults
 from minions.testing.references import Reference
 from minions.testing.run import Scenario, one_after_the_other
 from minions.testing.simulation import (
+    Calls,
     Invariants,
     Make,
     Sources,
@@ -71,6 +72,7 @@ def explore(
     sources: Sources = MappingProxyType({}),
     invariants: Invariants = (),
     at_end: Invariants = (),
+    calls: Calls = MappingProxyType({}),
     faults: Faults = Faults(),
     steps: int = 5_000,
     allow: Sequence[type[BaseException]] = (),
@@ -81,13 +83,14 @@ def explore(
     """Makes simulated runs with one seed after the other, and stops at the first that fails: the one with the smallest seed.
 
     The runs are spread over processes, one a core, where these can import what is given: the system or its function, the
-    sources, the invariants each at the top of a module. Otherwise, and for a few runs, they are made on the calling thread.
+    sources, the calls, the invariants each at the top of a module. Otherwise, and for a few runs, they are made on the calling
+    thread.
     The module is then imported by these processes too, so a script has to guard what it does with ``if __name__ ==
     "__main__"``. They do not see what a test has changed in the module since, as by a monkeypatch: where the first run is another
     one there, all are made on the calling thread, and with ``workers=1`` they surely are.
 
     Args:
-        system, sources, invariants, at_end, faults, steps, allow, shrink_s: see `simulate`.
+        system, sources, invariants, at_end, calls, faults, steps, allow, shrink_s: see `simulate`.
         runs: how many.
         first_seed: the smallest seed.
         workers: how many processes; by default as many as there are cores for this process. 1: the calling thread.
@@ -107,12 +110,14 @@ def explore(
     _refuse_bad_number("workers", 1 if workers is None else workers)
     refuse("explore()", () if progress is None else function("progress", progress, "print"))
     tell = progress if progress is not None else _write
-    make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
+    make = scenario_of(system, sources, invariants, at_end, faults, steps, allow, calls)
     make()  # what is wrong with it is told before anything is started
     seeds = range(first_seed, first_seed + runs)
     wanted = workers if workers is not None else (_cores() if runs >= _LEAST_RUNS_FOR_OTHERS else 1)
     asked = (
-        _asked(system, sources, invariants, at_end, faults, steps, allow, _module_of_caller()) if wanted > 1 else None
+        _asked(system, sources, invariants, at_end, faults, steps, allow, calls, _module_of_caller())
+        if wanted > 1
+        else None
     )
     if asked is None and wanted > 1:
         wanted = 1
@@ -133,6 +138,7 @@ def explore(
                 sources=sources,
                 invariants=invariants,
                 at_end=at_end,
+                calls=calls,
                 faults=faults,
                 steps=steps,
                 allow=allow,
@@ -279,6 +285,7 @@ def _asked(
     faults: Faults,
     steps: int,
     allow: Sequence[type[BaseException]],
+    calls: Calls,
     caller: str,
 ) -> Asked | None:
     """What other processes are told; None where they cannot import it."""
@@ -302,6 +309,7 @@ def _asked(
             invariants=said(invariants),
             at_end=said(at_end),
             allow=said(allow),
+            calls=said(calls),
             faults=attrs.asdict(faults),
             steps=steps,
             seeds=(0, 0, 1),

@@ -6,8 +6,9 @@ import attrs
 
 from minions.errors import UsageError
 
-__all__ = ["KINDS", "Faults", "InjectedError"]
+__all__ = ["KINDS", "OPERATIONS", "Faults", "InjectedError"]
 
+OPERATIONS = ("retries", "drops")
 KINDS = ("errors", "restarts", "crashes", "power_losses", "delays", "disk_errors")
 
 
@@ -45,6 +46,8 @@ class Faults:
         delays: how likely a thread stands still for a while before and after each unit and commit: for 10 ms, a second, or twice
             as long as a stop takes, and then somebody may restart its component.
         disk_errors: how likely a commit fails, once or a few times in a row.
+        retries: how likely an operator retries a dead letter, while there is one, after each unit and commit.
+        drops: how likely an operator drops one then, for good, so that its message is lost.
         most: how many of all of these there are in one run.
         spare: whether faults are kept to what a sound system bears, as said above. If not, messages may be set aside and
             components given up, and the invariants have to know.
@@ -56,6 +59,8 @@ class Faults:
     power_losses: float = attrs.field(default=0.0, validator=_likely)
     delays: float = attrs.field(default=0.02, validator=_likely)
     disk_errors: float = attrs.field(default=0.02, validator=_likely)
+    retries: float = attrs.field(default=0.02, validator=_likely)
+    drops: float = attrs.field(default=0.0, validator=_likely)
     most: int = attrs.field(default=6, validator=_counted)
     spare: bool = attrs.field(default=True, validator=_a_switch)
 

@@ -23,6 +23,9 @@ class Result:
         restarts: how many components somebody restarted.
         delays: how often a thread was made to stand still.
         disk_errors: how many commits were made to fail.
+        retries: how many dead letters an operator has retried.
+        drops: how many it has dropped.
+        calls: how many calls from outside were made, each repetition too.
         simulated_s: how much of the simulation's time has passed, in seconds.
         finished: whether nothing could happen any more; otherwise the steps were used up and it was stopped in order.
     """
@@ -36,6 +39,9 @@ class Result:
     restarts: int = 0
     delays: int = 0
     disk_errors: int = 0
+    retries: int = 0
+    drops: int = 0
+    calls: int = 0
     simulated_s: float = 0.0
     finished: bool = True
 

@@ -39,10 +39,13 @@ from minions.system import System
 from minions.testing.disk import MemoryDisk
 from minions.testing.world import Dropped, World
 
-__all__ = ["NO_FAILURES", "Probe", "Process"]
+__all__ = ["NO_FAILURES", "OPERATOR", "Probe", "Process"]
 
 NO_FAILURES = (Dropped, Interrupted, StaleComponent, StopRequested)
 """What ends a piece of user code without being an error of it."""
+
+OPERATOR = "the operator"
+"""Who deals with dead letters, for people."""
 
 _NOWHERE = Path("simulated")
 _UNWATCHED = Watchdog(enabled=False)
@@ -72,6 +75,10 @@ class Probe:
             run: the code.
         """
         return run()
+
+    def expects_more(self) -> bool:
+        """Whether something may still come from outside, so that the system stays although nothing happens in it."""
+        return False
 
     def goes_round(self, life: SimulatedLife) -> None:
         """A component has asked whether it is to go on, or sleeps: perhaps in a loop that never waits. On its thread."""
@@ -241,6 +248,9 @@ class SimulatedRuntime(Runtime):
         for life in self.lives():
             life.fence.advance_locked(Mode.CUT)
 
+    def _is_quiet(self, components: list[str], idle: bool) -> bool:
+        return super()._is_quiet(components, idle) and not self._probe.expects_more()
+
     def _end_without_order(self, error: BaseException) -> None:
         if not self._world.over:
             super()._end_without_order(error)
@@ -256,11 +266,21 @@ class SimulatedJournal(Journal):
     def __init__(self, probe: Probe, clock: Clock, *, durable: bool, get_ident: Callable[[], int]) -> None:
         super().__init__(clock, durable=durable, get_ident=get_ident)
         self._probe = probe
+        self._of_operator = Fence(OPERATOR, 0)
 
     def submit(self, unit: Unit, fence: Fence, parker: Parkable, mailbox: Mailbox | None = None) -> Ticket | None:
         probe = self._probe
         probe.before_unit(unit, fence)
         ticket = super().submit(unit, fence, parker, mailbox)
+        if ticket is None:
+            probe.unit_is_whole(unit, fence)
+            probe.after_unit(unit, fence)
+        return ticket
+
+    def redeliver(self, unit: Unit, message_id: str, parker: Parkable) -> Ticket | None:
+        probe, fence = self._probe, self._of_operator
+        probe.before_unit(unit, fence)
+        ticket = super().redeliver(unit, message_id, parker)
         if ticket is None:
             probe.unit_is_whole(unit, fence)
             probe.after_unit(unit, fence)

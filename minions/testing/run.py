@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -31,11 +32,12 @@ from minions.flow.unit import Unit
 from minions.life import commands
 from minions.life.life import Life
 from minions.system import System
+from minions.testing.callers import Caller, CallScript
 from minions.testing.choices import Choices
 from minions.testing.disk import MemoryDisk
-from minions.testing.faults import KINDS, Faults, InjectedError
+from minions.testing.faults import KINDS, OPERATIONS, Faults, InjectedError
 from minions.testing.outcome import Failure, Result
-from minions.testing.process import NO_FAILURES, Model, Probe, Process, SimulatedLife
+from minions.testing.process import NO_FAILURES, OPERATOR, Model, Probe, Process, SimulatedLife
 from minions.testing.scripts import Script
 from minions.testing.story import Story, short
 from minions.testing.view import View
@@ -75,6 +77,7 @@ class Scenario:
         invariants: what has to hold after each step.
         at_end: what has to hold once nothing can happen any more.
         faults: what is injected.
+        calls: of who calls from outside.
         steps: how many turns of threads there are at most, before it is stopped in order.
         allow: errors of user code that are as they should be.
     """
@@ -82,6 +85,7 @@ class Scenario:
     system: System
     model: Model
     scripts: Mapping[str, Script] = attrs.Factory(dict)
+    calls: Sequence[CallScript] = ()
     invariants: Sequence[Invariant] = ()
     at_end: Sequence[Invariant] = ()
     faults: Faults = attrs.Factory(Faults)
@@ -129,6 +133,11 @@ class Run(Probe):
         self._turns = 0
         self._rounds = 0  # of a loop, in the turn of that number
         self._rounds_of = 0
+        self._callers = [Caller(script) for script in scenario.calls]
+        self._outside = 0  # how many threads from outside, callers and operators, have something to do
+        self._has_dead_letters = False  # perhaps: some were set aside
+        self._likely_operations: Sequence[float] | None = None  # made when there is the first one
+        self._operator_is_busy = False
         self._process: Process
         self._world: World
         self._view: View
@@ -179,10 +188,11 @@ class Run(Probe):
         process = self._process = Process(
             self._scenario.system, world, self._disk, self, model=self._scenario.model, run_id=f"run{number}"
         )
-        self._view = View(self._scenario.system._topology, process.runtime, self._disk, self._cache)
+        self._view = View(self._scenario.system._topology, process.runtime, self._disk, self._cache, self._callers)
         self._death = ""
         try:
             process.start()
+            self._have_called(process)
             goes_on = world.run()
             self._turns += world.turns
             if self._misuse is not None:
@@ -240,9 +250,36 @@ class Run(Probe):
             restarts=counted["restarts"],
             delays=counted["delays"],
             disk_errors=counted["disk_errors"],
+            retries=counted["retries"],
+            drops=counted["drops"],
+            calls=sum(caller.made for caller in self._callers),
             simulated_s=self._world.now_s - 1_000.0,
             finished=not self._stopping,
         )
+
+    def _have_called(self, process: Process) -> None:
+        """Begins a thread for each caller from outside that has something to do."""
+        self._outside = 0
+        self._operator_is_busy = False
+        for caller in self._callers:
+            if caller.has_more:
+                go_on = partial(caller.go_on, process, self._world, self.choices, self._story)
+                self._begin_outside(go_on, f"{caller.name}, from outside,")
+
+    def _begin_outside(self, act: Callable[[], None], name: str) -> None:
+        """Begins a thread of somebody outside of the system, which stays for as long as there is one."""
+        process = self._process
+
+        def run() -> None:
+            act()
+            self._outside -= 1
+            process.runtime.post(commands.Idle())  # perhaps now nothing can happen any more
+
+        self._outside += 1
+        self._world.threads.thread(run, name).start()
+
+    def expects_more(self) -> bool:
+        return self._outside > 0
 
     def refuse(self, error: MinionsError) -> None:
         self._misuse = self._misuse or error
@@ -344,6 +381,8 @@ class Run(Probe):
             world.sleep(_ROUND_S)
 
     def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.MessageSetAside) and event.kept:
+            self._has_dead_letters = True
         if self._story is not None and not self._world.over:
             self._story.event(event)
 
@@ -377,6 +416,8 @@ class Run(Probe):
             world.pause()  # which ends the thread
         if self._left and (which := self._may(who, self._likely_here)):
             self._happens(_AT_BOUNDARIES[which - 1], when.format(who), who)
+        if self._has_dead_letters and not self._operator_is_busy and not self._process.runtime.stopping:
+            self._operator_may_act()
         world.pause()
 
     def _happens(self, kind: str, when: str, who: str) -> None:
@@ -393,7 +434,7 @@ class Run(Probe):
 
     def _stand_still(self, when: str, who: str) -> None:
         # Only a component may stand still for longer than a stop takes: the writer would have missed its last commit.
-        may_hang = who != "writer" and not self._process.runtime.stopping
+        may_hang = who.partition("#")[0] in self._names and not self._process.runtime.stopping
         delays_s = (*_DELAYS_S, self._hang_s) if may_hang else _DELAYS_S
         seconds = delays_s[self.choices.below("its seconds", len(delays_s))]
         self._say(f"{who} stood still for {seconds:g} s, {when}")
@@ -406,6 +447,35 @@ class Run(Probe):
     def _restart(self, name: str, why: str) -> None:
         self._say(f"somebody restarted {name}, {why}")
         self._process.runtime.change(commands.Restart, (name,), "simulation")
+
+    def _operator_may_act(self) -> None:
+        """While there are dead letters: somebody may retry one, or drop one."""
+        if self._likely_operations is None:
+            faults = self._scenario.faults
+            self._likely_operations = tuple(
+                accumulate(
+                    0.0 if self.choices.below(f"without {kind}", 3) else getattr(faults, kind) for kind in OPERATIONS
+                )
+            )
+        if which := self._may("operator", self._likely_operations):
+            self._operator_is_busy = True
+            self._begin_outside(partial(self._operate, OPERATIONS[which - 1]), OPERATOR)
+
+    def _operate(self, kind: str) -> None:
+        """On a thread of its own: it waits for the disk."""
+        dead_letters = self._process.runtime.dead_letters
+        letters = dead_letters.listed()
+        self._has_dead_letters = bool(letters)
+        if letters:
+            letter = letters[self.choices.below("its letter", len(letters))]
+            does, done = (dead_letters.retry, "retried") if kind == "retries" else (dead_letters.drop, "dropped")
+            self._counted[kind] += 1
+            self._say(f"{OPERATOR} {done} the dead letter {letter.message_id} of {letter.channel}")
+            try:
+                does([letter])
+            except (StoreError, UsageError) as error:  # the disk fails, or the system stops
+                self._say(f"{OPERATOR} was told: {error}")
+        self._operator_is_busy = False
 
     def _die(self, when: str) -> None:
         self._death = when

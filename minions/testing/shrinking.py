@@ -11,7 +11,7 @@ __all__ = ["shrunk"]
 
 Key = tuple[str, int]
 
-_PLAIN_LABELS = ("turn", "without ")
+_PLAIN_LABELS = ("turn", "pause of ", "without ")
 """Choices that are no faults; these are left out first."""
 _DETAIL_LABELS = "its "
 """Choices that say more of a fault."""

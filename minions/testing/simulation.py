@@ -12,16 +12,17 @@ from minions.life.plan import Known
 from minions.model import checks
 from minions.system import System
 from minions.testing.arguments import refuse
+from minions.testing.callers import Call, calls_of
 from minions.testing.choices import Choices, Taken, said, understood
 from minions.testing.faults import Faults
 from minions.testing.outcome import Failure, Result, SimulationFailed
 from minions.testing.process import Process
 from minions.testing.run import Invariant, Run, Scenario, one_after_the_other
-from minions.testing.scripts import scripts_of
+from minions.testing.scripts import Wait, scripts_of
 from minions.testing.shrinking import shrunk
 from minions.testing.story import Story
 
-__all__ = ["Make", "Sources", "run_once", "scenario_of", "simulate"]
+__all__ = ["Calls", "Make", "Sources", "run_once", "scenario_of", "simulate"]
 
 _MOST_KNOWN = 1_000
 _NEVER_RUN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
@@ -29,6 +30,8 @@ _NEVER_RUN = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.
 Make = System | Callable[[], System]
 Sources = Mapping[Any, Iterable[Any]]
 """By component, or its name."""
+Calls = Mapping[str, Iterable[Call | Wait]]
+"""By the name of who calls."""
 Invariants = Invariant | Sequence[Invariant]
 
 
@@ -39,6 +42,7 @@ def simulate(
     sources: Sources = MappingProxyType({}),
     invariants: Invariants = (),
     at_end: Invariants = (),
+    calls: Calls = MappingProxyType({}),
     faults: Faults = Faults(),
     steps: int = 5_000,
     allow: Sequence[type[BaseException]] = (),
@@ -65,6 +69,9 @@ def simulate(
         invariants: functions of a `View`. One that raises an AssertionError, or returns False, does not hold. They are looked at
             after each unit of work and each commit, and change nothing.
         at_end: the same, once nothing can happen any more; not where the steps were used up before.
+        calls: by a name for who calls, its script: a list of `Call`s from outside, which it makes one after the other, each when
+            the one before is over, and among them `Wait(seconds)`. Several callers call side by side. They begin once the
+            system is up, and outlive crashes; the system stays until all is called. What each was told, `View.called` says.
         faults: what is injected. See `Faults`.
         steps: after so many turns of threads the system is stopped in order.
         allow: classes of errors that handlers may raise. By default an error that no fault explains is a failure; what a method
@@ -83,7 +90,7 @@ def simulate(
     """
     refuse_bad_seed(seed)
     refuse_bad_shrink_s(shrink_s)
-    make = scenario_of(system, sources, invariants, at_end, faults, steps, allow)
+    make = scenario_of(system, sources, invariants, at_end, faults, steps, allow, calls)
     refuse("simulate()", () if choices is None else checks.text("choices", choices))
     given = None if choices is None else understood(choices)
     choices_made = Choices(seed, given)
@@ -111,6 +118,7 @@ def scenario_of(
     faults: Faults,
     steps: object,
     allow: Sequence[type[BaseException]],
+    calls: Calls = MappingProxyType({}),
 ) -> Callable[[], Scenario]:
     """What `simulate` is asked for, looked at once; to be called for each run.
 
@@ -125,15 +133,19 @@ def scenario_of(
     _refuse_bad_classes(allow)
     if isinstance(sources, Mapping):  # what can be gone through only once is a script of each run all the same
         sources = {who: list(steps) if isinstance(steps, Iterator) else steps for who, steps in sources.items()}
+    if isinstance(calls, Mapping):
+        calls = {who: list(steps) if isinstance(steps, Iterator) else steps for who, steps in calls.items()}
     most_steps = steps
     known: Known = {}
 
     def scenario(made: object) -> Scenario:
         if not isinstance(made, System):
             raise UsageError(f"simulate() takes a System, or a function that returns one, not {made!r}")
+        model = Process.model_of(made, known)
         return Scenario(
             system=made,
-            model=Process.model_of(made, known),
+            model=model,
+            calls=calls_of(calls, made._topology, model[0]),
             scripts=scripts_of(sources, made._topology),
             invariants=_functions("invariants", invariants),
             at_end=_functions("at_end", at_end),

@@ -108,7 +108,9 @@ def _rows(plan: Plan, prefix: str, bodies: dict[str, bytes | None]) -> list[str]
             except CannotDecode:
                 told.append(f"changed {entry}")
         return told
-    return ["set a message aside" for _ in bodies] if prefix.startswith(rows.DEAD) else []
+    if prefix.startswith(rows.DEAD):
+        return ["set a message aside" for body in bodies.values() if body is not None]
+    return []
 
 
 def _joined(parts: list[str]) -> str:

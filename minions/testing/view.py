@@ -5,7 +5,7 @@ A `View` is made for each process and reads only what it is asked for. What it a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from minions.errors import UsageError
@@ -20,6 +20,7 @@ from minions.life.tables import NOTHING_UNSAVED, TableView, Unsaved
 from minions.model.component import Component
 from minions.model.partition import home_of, partition_of_key
 from minions.model.topology import Topology
+from minions.testing.callers import Called, Caller
 from minions.testing.disk import MemoryDisk
 
 __all__ = ["ComponentView", "Picture", "View"]
@@ -43,13 +44,22 @@ class View:
         at_end: whether the run has come to its end.
     """
 
-    def __init__(self, topology: Topology, runtime: Runtime, disk: MemoryDisk, cache: dict[Any, Any]) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        runtime: Runtime,
+        disk: MemoryDisk,
+        cache: dict[Any, Any],
+        callers: Sequence[Caller] = (),
+    ) -> None:
         """Args:
         topology: the system.
         runtime: that of the process that runs.
         disk: its disk.
         cache: what was decoded before; one for all views of a run.
+        callers: who calls from outside.
         """
+        self._callers = callers
         self._read: dict[tuple[str, str, str], Any] = {}  # what was asked for since the last `look`, and the answer
         self.crashes = 0
         self.now_s = 0.0
@@ -71,6 +81,22 @@ class View:
 
     def __getitem__(self, component: Component | str) -> ComponentView:
         return self.whole[component]
+
+    def called(self, caller: str) -> tuple[Called, ...]:
+        """The calls from outside that are over, of one caller, in order, with what it was told.
+
+        Args:
+            caller: its name, as in the argument `calls` of `simulate`.
+
+        Raises:
+            UsageError: there is no caller of that name.
+        """
+        found = next((each for each in self._callers if each.name == caller), None)
+        if found is None:
+            names = ", ".join(repr(each.name) for each in self._callers) or "none at all"
+            raise UsageError(f"view.called({caller!r}): there is no such caller in calls={{...}}; there are {names}")
+        called = self._read["", "called by ", caller] = tuple(found.called)
+        return called
 
     def __repr__(self) -> str:
         return "<view>"

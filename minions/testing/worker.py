@@ -36,7 +36,8 @@ class Asked:
 
     Attributes:
         system: a system, or what makes one.
-        sources, invariants, at_end, allow: see `simulate`; each None where there is nothing, one reference, or a list of them.
+        sources, invariants, at_end, allow, calls: see `simulate`; each None where there is nothing, one reference, or a list
+            of them.
         faults: the values of `Faults`.
         steps: see `simulate`.
         seeds: the first one, the one after the last, and how far they are apart.
@@ -47,6 +48,7 @@ class Asked:
     invariants: Any
     at_end: Any
     allow: Any
+    calls: Any
     faults: Mapping[str, Any]
     steps: int
     seeds: tuple[int, int, int]
@@ -68,6 +70,7 @@ class Asked:
             Faults(**self.faults),
             self.steps,
             _things(self.allow),
+            _thing(self.calls) or {},
         )
 
 

@@ -3,7 +3,7 @@
 from typing import assert_type
 
 from minions import Component, Inbox, Outbox, State, System, Uses, every, wrap
-from minions.testing import FakeClock, Harness, Running, harness, running
+from minions.testing import Call, Called, FakeClock, Harness, Running, View, Wait, explore, harness, running, simulate
 
 
 class Camera:
@@ -89,3 +89,20 @@ with running(system, clock=clock, expect_dead_letters=1, expect_failures=None) a
     clock.advance(seconds=60.0)
     clock.advance("a minute")  # E: mypy pyright
 running("system")  # E: mypy pyright
+
+Call("average", Average.mean, digits=2)
+Call(average, Average.mean, digits=2).until_answered()
+Call(average.mean, digits=2)
+Call("average", Average.mean, digits="two")  # E: mypy pyright
+Call("average", Average.mean, 2)  # E: mypy pyright
+Call("average", "mean")  # E: mypy pyright
+Call(average.mean, 2)  # E: mypy pyright
+simulate(system, calls={"web": [Wait(1.0), Call("average", Average.mean)]})
+simulate(system, calls={"web": [Average.mean]})  # E: mypy pyright
+
+
+def looks(view: View) -> None:
+    assert_type(view.called("web"), tuple[Called, ...])
+
+
+explore(lambda: system, calls={"web": [Call("average", Average.mean)]}, invariants=looks)
