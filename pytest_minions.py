@@ -13,12 +13,23 @@ import inspect
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
-    from minions.testing import FakeClock
+    from minions import System
+    from minions.testing import (
+        ExploreFixture,
+        FakeClock,
+        Harness,
+        HarnessFixture,
+        Running,
+        RunningFixture,
+        SimulateFixture,
+    )
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 _MADE: pytest.StashKey[list[Any]] = pytest.StashKey()
 """What the fixtures have made for a test, each with a name."""
@@ -75,14 +86,14 @@ def fake_clock() -> FakeClock:
 
 
 @pytest.fixture
-def running(request: pytest.FixtureRequest) -> Any:
+def running(request: pytest.FixtureRequest) -> RunningFixture:
     """The function `minions.testing.running`; what there was to be seen is in the report of a test that has failed."""
     from minions.testing import running
 
     made = request.node.stash.setdefault(_MADE, [])
 
     @functools.wraps(running)
-    def begin(system: Any, **options: Any) -> Any:
+    def begin(system: System, **options: Any) -> Running:
         run = running(system, **options)
         made.append((system.name, run))
         return run
@@ -91,7 +102,7 @@ def running(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
+def harness(request: pytest.FixtureRequest) -> Iterator[HarnessFixture]:
     """The function `minions.testing.harness`; what it makes is stopped after the test.
 
     What there was to be seen is in the report of a test that has failed. Then nothing is stopped in order.
@@ -102,7 +113,7 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
     mine: list[Any] = []
 
     @functools.wraps(harness)
-    def make(component: Any, **options: Any) -> Any:
+    def make(component: Any, **options: Any) -> Harness[Any]:
         h = harness(component, **options)
         made.append((type(component).__qualname__, h))
         mine.append(h)
@@ -116,7 +127,7 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture
-def simulate(pytestconfig: pytest.Config) -> Any:
+def simulate(pytestconfig: pytest.Config) -> SimulateFixture:
     """The function `minions.testing.simulate`; the option ``--minions-seed`` goes before what the test says."""
     from minions.testing import simulate
 
@@ -124,7 +135,7 @@ def simulate(pytestconfig: pytest.Config) -> Any:
 
 
 @pytest.fixture
-def explore(pytestconfig: pytest.Config) -> Any:
+def explore(pytestconfig: pytest.Config) -> ExploreFixture:
     """The function `minions.testing.explore`; ``--minions-seed`` and ``--minions-runs`` go before what the test says."""
     from minions.testing import explore
 
@@ -132,7 +143,7 @@ def explore(pytestconfig: pytest.Config) -> Any:
     return _with(explore, runs=runs, first_seed=seed)
 
 
-def _with(function: Callable[..., Any], **options: int | None) -> Callable[..., Any]:
+def _with(function: F, **options: int | None) -> F:
     """A function with some arguments fixed, whatever it is called with."""
     given = {name: value for name, value in options.items() if value is not None}
     if not given:
@@ -145,7 +156,7 @@ def _with(function: Callable[..., Any], **options: int | None) -> Callable[..., 
         bound.arguments.update(given)
         return function(*bound.args, **bound.kwargs)
 
-    return call
+    return call  # type: ignore[return-value]  # which has the arguments of the function
 
 
 @pytest.fixture

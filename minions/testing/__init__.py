@@ -4,6 +4,7 @@ from minions.testing.callers import Call, Called
 from minions.testing.clock import FakeClock
 from minions.testing.exploration import Explored, explore
 from minions.testing.faults import Faults, InjectedError
+from minions.testing.fixtures import ExploreFixture, HarnessFixture, RunningFixture, SimulateFixture
 from minions.testing.harness import Harness, harness
 from minions.testing.outcome import Result, SimulationFailed
 from minions.testing.replaying import replay
@@ -15,14 +16,18 @@ from minions.testing.view import View
 __all__ = [
     "Call",
     "Called",
+    "ExploreFixture",
     "Explored",
     "FakeClock",
     "Faults",
     "Harness",
+    "HarnessFixture",
     "InjectedError",
     "Result",
     "Running",
+    "RunningFixture",
     "Send",
+    "SimulateFixture",
     "SimulationFailed",
     "View",
     "Wait",

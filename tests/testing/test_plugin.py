@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+
+import minions.testing
 
 pytest_plugins = ["pytester"]
 
@@ -271,3 +274,12 @@ def test_it_imports_what_pytest_has_imported_before(child: pytest.Pytester) -> N
     )
     result = child.run(sys.executable, script)
     assert json.loads(result.outlines[-1]) == ["pytest_minions"]
+
+
+@pytest.mark.parametrize("name", ["harness", "running", "simulate", "explore"])
+def test_the_type_of_a_fixture_is_that_of_its_function(name: str) -> None:
+    kind = getattr(minions.testing, f"{name.title()}Fixture")
+    function = inspect.signature(getattr(minions.testing, name))
+    called = inspect.signature(kind.__call__)
+    assert list(called.parameters.values())[1:] == list(function.parameters.values())
+    assert called.return_annotation == function.return_annotation
