@@ -262,6 +262,39 @@ def test_what_does_not_use_it_does_not_pay_for_it(child: pytest.Pytester) -> Non
     run(child).assert_outcomes(passed=2)
 
 
+def test_a_whole_run_that_does_not_use_it_imports_nothing_of_it_whatever_becomes_of_its_tests(
+    child: pytest.Pytester,
+) -> None:
+    child.makeconftest(
+        """
+    import sys
+
+    def pytest_sessionfinish():
+        names = {name.partition(".")[0] for name in sys.modules}
+        print("imported:", sorted(names & {"minions", "cattrs", "greenlet", "diskcache", "psutil"}))
+    """
+    )
+    child.makepyfile(
+        """
+    import pytest
+
+    @pytest.fixture
+    def broken():
+        raise ValueError("no")
+
+    def test_passes(): ...
+    def test_fails(tmp_path): assert False
+    def test_is_skipped(): pytest.skip("not here")
+    def test_is_broken(broken): ...
+    """
+    )
+    for options in ((), ("--collect-only",), ("--fixtures",), ("--minions-seed=3", "--minions-runs=2")):
+        result = run(child, "-s", *options)
+        result.stdout.fnmatch_lines(["*imported: [[]]*"])
+        assert "minions:" not in result.stdout.str()
+    result.assert_outcomes(passed=1, failed=1, skipped=1, errors=1)
+
+
 def test_it_imports_what_pytest_has_imported_before(child: pytest.Pytester) -> None:
     script = child.makepyfile(
         script="""
