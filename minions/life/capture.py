@@ -26,8 +26,10 @@ __all__ = [
     "ClockReads",
     "ClockTrail",
     "Kind",
+    "Place",
     "Read",
     "Trail",
+    "place_of",
 ]
 
 Kind = Literal["on_start", "handler", "run", "tick", "call", "after_commit", "on_stop"]
@@ -52,8 +54,14 @@ ClockRead = tuple[ClockName, float]
 MOST_READS = 1_000
 """So many clock reads of one unit are kept, the first ones; of the others it is known how many there were."""
 
-Place = tuple[int, Entry | None, Unit | None]
-"""What tells a unit of work from the one before: how many there were, the message in work, the unit itself; see `ClockTrail`."""
+Place = tuple[int, Entry | None, object]
+"""What tells a unit of work from the one before: how many there were, the message in work, what stands for the unit itself."""
+
+
+def place_of(units: int, entry: Entry | None, unit: Unit | None) -> Place:
+    """The place of a unit; of what is between two units where there is none."""
+    # One of its parts stands for the unit: who keeps the place keeps none of the messages that the unit has sent.
+    return units, entry, None if unit is None else unit.granted
 
 
 class Trail:
@@ -122,7 +130,7 @@ class ClockTrail:
     def __init__(self) -> None:
         self._units = -1
         self._entry: Entry | None = None
-        self._unit: Unit | None = None  # that in which the last read was made; None for one between two units
+        self._unit: object = None  # that in which the last read was made; None for one between two units
         self._reads: list[ClockRead] = []
         self._more = 0
 

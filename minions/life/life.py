@@ -48,7 +48,7 @@ from minions.flow.unit import MOST_BYTES, Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
 from minions.life.calling import Proxy, RemoteMethod, lazy, refuse_bad_seconds, told_where, wait_for_answer
-from minions.life.capture import Capture, ClockName, ClockReads, ClockTrail, Kind, Place, Read, Trail
+from minions.life.capture import Capture, ClockName, ClockReads, ClockTrail, Kind, Place, Read, Trail, place_of
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.recorder import Recorder
@@ -716,8 +716,8 @@ class Life:
     def _place(self) -> Place:
         """Which unit a read of the clock belongs to."""
         if self._hook != "run":
-            return self.units, self.current, self.open_unit
-        return (0, None, None) if self._is_replayed_whole else (self.units, None, self.open_unit)
+            return place_of(self.units, self.current, self.open_unit)
+        return (0, None, None) if self._is_replayed_whole else place_of(self.units, None, self.open_unit)
 
     def _keep_seen(self) -> None:
         """The open unit is about to be dropped; whether it is the one that its life ends with is not known yet."""

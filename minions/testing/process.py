@@ -28,6 +28,7 @@ from minions.flow.journal import Journal
 from minions.flow.mailbox import Mailbox
 from minions.flow.unit import Unit
 from minions.life.after_commit import Call as AfterCommit
+from minions.life.capture import ClockName
 from minions.life.life import Life
 from minions.life.plan import Known, Plan
 from minions.life.runtime import Options, Runtime
@@ -81,7 +82,10 @@ class Probe:
         return False
 
     def goes_round(self, life: SimulatedLife) -> None:
-        """A component has asked whether it is to go on, or sleeps: perhaps in a loop that never waits. On its thread."""
+        """A component has asked whether it is to go on, or what time it is, or sleeps: perhaps in a loop that never waits.
+
+        On its thread.
+        """
 
     def refuse(self, error: MinionsError) -> None:
         """A component does what cannot be simulated. On its thread."""
@@ -302,6 +306,10 @@ class SimulatedLife(Life):
     def sleep(self, seconds: float) -> None:
         self._probe.goes_round(self)
         super().sleep(seconds)
+
+    def _read_clock(self, clock: ClockName) -> float:
+        self._probe.goes_round(self)
+        return super()._read_clock(clock)
 
     def begin(self) -> None:
         super().begin()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -290,6 +291,31 @@ class TestARecord:
         run_to_the_end(system, start, clock=clock)
 
         assert len(the_crash(system).reads.first) == 5
+
+
+def test_what_a_unit_has_sent_is_not_kept_for_the_sake_of_its_reads(
+    system: System, start: Start, clock: FakeClock
+) -> None:
+    sent: list[weakref.ref[Number]] = []
+
+    class Sender(Component):
+        numbers = Inbox(Number)
+        out = Outbox(Number)
+
+        @numbers.handler
+        def take(self, number: Number) -> None:
+            self.now()
+            other = Number(number.value)
+            sent.append(weakref.ref(other))
+            self.out.send(other)
+
+    add_taker(system, taker := Sender())
+    sink = system.add(Sink())
+    system.connect(taker.out, sink.numbers)
+    run = start(system, clock=clock).up()
+    run.wait_until_quiet()
+    assert [message() for message in sent] == [None]
+    run.stop()
 
 
 class Sink(Component):

@@ -41,6 +41,15 @@ class PollsForGood(Component):
             self.sleep(0)
 
 
+class WatchesTheClock(Component):
+    """Waits for a moment by looking at the clock."""
+
+    def run(self) -> None:
+        until_s = self.monotonic() + 1.0
+        while self.monotonic() < until_s:
+            pass
+
+
 class Commits(Component):
     count = State(int)
 
@@ -77,7 +86,9 @@ class Sends(Component):
             self.numbers.send(number)
 
 
-@pytest.mark.parametrize("component", [Polls(), Polls(seconds=-1.0), PollsWithoutSleep(), PollsForGood()])
+@pytest.mark.parametrize(
+    "component", [Polls(), Polls(seconds=-1.0), PollsWithoutSleep(), PollsForGood(), WatchesTheClock()]
+)
 def test_a_loop_that_waits_for_nothing_is_an_error_that_names_its_component_and_what_to_do(
     component: Component,
 ) -> None:
@@ -166,6 +177,14 @@ def test_a_simulation_of_such_a_loop_ends_when_its_steps_are_used_up(component: 
         result = simulate(system, seed, steps=200)
         assert not result.finished
         assert result.simulated_s > 0
+
+
+def test_a_simulation_of_a_loop_that_looks_at_the_clock_comes_to_its_end() -> None:
+    system = System("watching")
+    system.add(WatchesTheClock())
+    result = simulate(system, faults=Faults.none())
+    assert result.finished
+    assert 1.0 <= result.simulated_s < 1.1
 
 
 def test_others_have_their_turn_beside_such_a_loop() -> None:
