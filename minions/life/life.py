@@ -426,7 +426,9 @@ class Life:
         where = self.where
         if where == self._called:
             return f"answering {where}"
-        return where if where == self._hook else f"handling {where}"
+        if where != self._hook:
+            return f"handling {where}"
+        return "between two units of work" if where == "on_start" and self.has_begun else where
 
     @property
     def message_id_seen(self) -> str:

@@ -143,6 +143,8 @@ def _state_of(look: Look) -> str:
         return f"is paused by {by}, and takes nothing more (its thread {_thread_of(look)})"
     if look.status.phase is Phase.STOPPING:
         return f"was asked to stop, and {_thread_of(look)}"
+    if look.status.phase is Phase.STARTING and look.doing:
+        return f"{_thread_of(look)}{_failed(look)}"
     return _thread_of(look)
 
 
@@ -178,8 +180,9 @@ def _place_of(evidence: Evidence) -> str:
 
 def _waiting(look: Look) -> str:
     if not look.not_up:
-        return "is about to start"
-    return f"has not started, because {' and '.join(look.not_up)} {'is' if len(look.not_up) == 1 else 'are'} not up"
+        return f"is about to start{_failed(look)}"
+    are = "is" if len(look.not_up) == 1 else "are"
+    return f"has not started, because {' and '.join(look.not_up)} {are} not up{_failed(look)}"
 
 
 def _backoff(look: Look) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from minions import Backoff, Component, Inbox, Outbox, Restart, State, System, Uses
+from minions import Backoff, Component, Inbox, Outbox, Restart, State, System, Uses, every
 from minions.operate.client import Client, NotRunning
 from minions.operate.control import Control
 from minions.operate.place import places_of
@@ -103,6 +103,52 @@ def test_it_answers_while_the_system_restarts_in_a_loop(folder: Path) -> None:
     finally:
         runtime.end()
         system._close_control()
+
+
+def test_of_a_component_that_is_starting_again_it_is_said_how_it_failed_last(folder: Path) -> None:
+    gate, reached, lives = Gate(), threading.Event(), iter([1, 2])
+
+    class Second(Component):
+        def on_start(self) -> None:
+            if next(lives) == 1:
+                raise ValueError("again")
+            reached.set()
+            gate.wait(PATIENCE_S)
+
+    system = System("test", folder=folder)
+    system.add(Second(), restart=Restart(backoff=Backoff(initial_s=0.001)))
+    runtime = system._make(forever=True)
+    runtime.start()
+    try:
+        assert reached.wait(PATIENCE_S)
+        runtime.reach()
+        with Client.connect(folder) as client:
+            [second] = client.ask("why", component="second")["components"]
+            assert second["sentence"].startswith("second is in on_start and waits for ")
+            assert second["sentence"].endswith("; it failed last in on_start: ValueError: again")
+    finally:
+        gate.event.set()
+        runtime.end()
+        system._close_control()
+
+
+def test_a_component_that_waits_for_its_next_tick_is_at_nothing_and_so_is_one_that_is_paused(folder: Path) -> None:
+    class Ticking(Component):
+        @every(seconds=1_000.0)
+        def tick(self) -> None: ...
+
+    system = System("test", folder=folder)
+    system.add(Ticking())
+    with system.started(), Client.connect(folder) as client:
+        sentence = ""
+        while "waits for" not in sentence:
+            sentence = client.ask("why", component="ticking")["components"][0]["sentence"]
+        assert sentence.startswith("ticking is between two units of work and waits for its next tick")
+        client.ask("pause", components=["ticking"])
+        assert (
+            "its thread is between two units of work"
+            in client.ask("why", component="ticking")["components"][0]["sentence"]
+        )
 
 
 def test_what_is_asked_for_comes_about(folder: Path) -> None:

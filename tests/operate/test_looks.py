@@ -90,6 +90,23 @@ AT = 'at "app.py", line 7, in outer'
         (look(doing="run", evidence=evidence(stack="")), "a is in run, at no line of Python"),
         (look(status=status(phase=Phase.WAITING)), "a is about to start"),
         (
+            look(status=status(phase=Phase.WAITING), failure=FAILURE),
+            "a is about to start; it failed last in add: ValueError: bad",
+        ),
+        (
+            look(status=status(phase=Phase.WAITING), failure=FAILURE, not_up=("b",)),
+            "a has not started, because b is not up; it failed last in add: ValueError: bad",
+        ),
+        (
+            look(status=status(phase=Phase.STARTING), doing="on_start", evidence=evidence(), failure=FAILURE),
+            f"a is in on_start, {AT}; it failed last in add: ValueError: bad",
+        ),
+        (
+            look(status=status(phase=Phase.STARTING), doing="", failure=FAILURE),
+            "a is starting; it failed last in add: ValueError: bad",
+        ),
+        (look(failure=FAILURE, evidence=evidence()), f"a is handling add, {AT}"),
+        (
             look(status=status(phase=Phase.STARTING), doing="", failure=FAILURE),
             "a is starting; it failed last in add: ValueError: bad",
         ),
