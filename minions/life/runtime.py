@@ -238,6 +238,7 @@ class Runtime:
         self._started = False
         self._all_on_disk = True  # supervisor's thread only
         self._ended = threads.signal()
+        self._all_told = threads.signal()  # set once whoever waits for the end was answered
         self._up = threads.signal()
         self._quiet = threads.signal()
         self._when_ended: Callable[[], None] = lambda: None
@@ -463,10 +464,10 @@ class Runtime:
             self._board.end()
 
     def end(self) -> None:
-        """Stops in order and blocks until all is over; returns at once when it was never started."""
+        """Stops in order and blocks until all is over and was told; returns at once when it was never started."""
         if self._started:
             self.stop("stopped")
-            self._ended.wait()
+            self._all_told.wait()
 
     @property
     def is_alive(self) -> bool:
@@ -743,8 +744,11 @@ class Runtime:
         self._ended.set()
         self._up.set()
         self._quiet.set()
-        self._tell_that_all_is_over()
-        self._when_ended()
+        try:
+            self._tell_that_all_is_over()
+        finally:
+            self._all_told.set()
+            self._when_ended()
 
     def _refuse(self, error: BaseException) -> None:
         """Notes why it could not be started, and answers whoever wished something of it."""

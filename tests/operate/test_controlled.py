@@ -203,6 +203,47 @@ def test_a_stop_is_answered_when_all_is_over(folder: Path) -> None:
     assert not (folder / "control.address").exists()
 
 
+def test_a_stop_is_answered_before_the_block_in_which_the_system_runs_is_left(folder: Path) -> None:
+    gate, asked, is_left = Gate(), threading.Semaphore(0), threading.Event()
+
+    class Slow(Calm):
+        def on_stop(self) -> None:
+            gate.wait(PATIENCE_S)
+
+    system = System("test", folder=folder)
+    system.add(Slow())
+    answers: list[dict[str, Any]] = []
+
+    def stop() -> None:
+        with Client.connect(folder) as client:
+            answers.append(client.ask("stop"))
+
+    stopping = threading.Thread(target=stop)
+    with system.started():
+        runtime = system._runtime
+        assert runtime is not None
+        when_over, tell = runtime.when_over, runtime._tell_that_all_is_over
+
+        def wait_for_end() -> Future[None]:
+            future = when_over()
+            if threading.current_thread() is threading.main_thread():
+                gate.event.set()
+            asked.release()
+            return future
+
+        def tell_late() -> None:
+            is_left.wait(0.2)
+            tell()
+
+        runtime.when_over = wait_for_end  # type: ignore[method-assign]
+        runtime._tell_that_all_is_over = tell_late  # type: ignore[method-assign]
+        stopping.start()
+        assert asked.acquire(timeout=PATIENCE_S)
+    is_left.set()
+    stopping.join(PATIENCE_S)
+    assert [answer["reason"] for answer in answers] == ["stopped"]
+
+
 def test_the_place_is_given_up_before_the_next_system_may_have_the_folder(folder: Path) -> None:
     system = System("test", folder=folder)
     feeding, count = system.add(Feeding()), system.add(Count())
