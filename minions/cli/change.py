@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from minions.cli.numbers import seconds
 from minions.cli.project import add_folder, folder_of
 from minions.cli.shown import print_json
 from minions.operate.client import Client, HungUp
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         help="how long to wait until it has come about (%(default)g); what was asked for goes on",
     )
@@ -65,10 +66,3 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"{done}: {', '.join(found['components'])}")
     return 1 if found.get("problems") else 0
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} must be a number of seconds above 0")
-    return seconds

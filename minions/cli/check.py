@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from minions import ConfigurationError, DeclarationError, TopologyError
+from minions import MinionsError
 from minions.cli.project import load_app
 from minions.cli.shown import print_json
 
@@ -28,10 +28,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         system = load_app(options.app)
         system.check()
-    except (TopologyError, ConfigurationError, DeclarationError) as error:
+    except MinionsError as error:
         if not options.json:
             raise
-        print_json({"ok": False, "problems": list(error.problems)})
+        print_json({"ok": False, "problems": list(getattr(error, "problems", (str(error),)))})
         return EXIT_FAILED
     graph = system.graph()
     if options.json:

@@ -7,10 +7,9 @@ from typing import Any
 
 from minions import CrashRefused
 from minions.cli.crash_shown import as_json, as_lines, head_of, time_text
-from minions.cli.project import add_folder, folder_of
+from minions.cli.project import add_folder, folder_of, refuse_nothing
 from minions.cli.shown import print_json, print_table, printable
 from minions.life.crash import CRASHES, crash_named, crashes_in
-from minions.operate.client import NotRunning, has_socket
 
 __all__ = ["add_arguments", "print_list", "run"]
 
@@ -49,8 +48,7 @@ def run(options: argparse.Namespace) -> int:
 def print_list(options: argparse.Namespace, component: str | None) -> int:
     """Lists the crashes of a component, or of all."""
     folder = folder_of(options)
-    if not (folder.is_dir() or has_socket(folder)):  # which is not the same as a system without crashes
-        raise NotRunning(f"no system runs on {folder}, and nothing is kept there")
+    refuse_nothing(folder)  # which is not the same as a system without crashes
     found = []
     for path, crash in crashes_in(folder):
         if isinstance(crash, CrashRefused):

@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 
 from minions import DeadLetter, MinionsError, System
-from minions.cli.project import add_folder, folder_of, load_app
+from minions.cli.numbers import seconds
+from minions.cli.project import add_folder, folder_of, load_app, refuse_nothing
 from minions.cli.shown import print_json, print_table, printable
 from minions.life.dead_letters import DeadLetters
 from minions.operate.client import Client, NotRunning
@@ -51,15 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--app", metavar="APP", help="the program, app.py[:system], where the system does not run"
             )
             action.add_argument(
-                "--timeout", metavar="SECONDS", type=float, default=60.0, help="how long to wait (%(default)g)"
+                "--timeout", metavar="SECONDS", type=seconds, default=60.0, help="how long to wait (%(default)g)"
             )
         add_folder(action)
+        action.set_defaults(parser=action)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.action != "list" and not options.ids and options.of is None:
+        options.parser.error("say which: the ids of messages, or --of NAME for all of a component or an inbox")
+    folder = folder_of(options)
+    refuse_nothing(folder)  # which is not the same as a system without dead letters
     if options.action in ("retry", "drop"):
-        return _act(options)
-    there = DeadLetters(folder_of(options), {}).listed(None)
+        return _act(options, folder)
+    there = DeadLetters(folder, {}).listed(None)
     letters = [letter for letter in there if options.of in (None, letter.channel, letter.channel.partition(".")[0])]
     none = _none(options.of, there) if not letters else ""
     return _list(options, letters, none) if options.action == "list" else _show(options, letters, none)
@@ -90,8 +96,6 @@ def _list(options: argparse.Namespace, letters: list[DeadLetter], none: str) -> 
 
 
 def _show(options: argparse.Namespace, letters: list[DeadLetter], none: str) -> int:
-    if not options.ids and options.of is None:
-        raise MinionsError("say which: the ids of messages, or --of NAME")
     if none and not options.ids:
         raise MinionsError(none)
     missing = set(options.ids) - {letter.message_id for letter in letters}
@@ -108,10 +112,7 @@ def _show(options: argparse.Namespace, letters: list[DeadLetter], none: str) -> 
     return 0
 
 
-def _act(options: argparse.Namespace) -> int:
-    if not options.ids and options.of is None:
-        raise MinionsError("say which: the ids of messages, or --of NAME for all of a component or an inbox")
-    folder = folder_of(options)
+def _act(options: argparse.Namespace, folder: Path) -> int:
     asked: dict[str, Any] = {"ids": options.ids} | ({} if options.of is None else {"of": options.of})
     try:
         with Client.connect(folder) as client:

@@ -10,10 +10,11 @@ from typing import Any
 
 import attrs
 
-from minions.cli.project import add_folder, folder_of
+from minions.cli.numbers import count
+from minions.cli.project import add_folder, folder_of, refuse_nothing
 from minions.cli.shown import printable
 from minions.observe.event_log import logged_events
-from minions.operate.client import Client, HungUp, NotRunning, has_socket
+from minions.operate.client import Client, HungUp, NotRunning
 from minions.operate.telling import text_of
 
 __all__ = ["add_arguments", "run"]
@@ -26,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "examples:\n  minions events --last 50\n  minions events --follow --component average\n"
     parser.add_argument(
-        "--last", metavar="N", type=int, default=20, help="how many of those that were (%(default)s); 0 for none"
+        "--last",
+        metavar="N",
+        type=count("none"),
+        default=20,
+        help="how many of those that were (%(default)s); 0 for none",
     )
     parser.add_argument("--follow", action="store_true", help="go on with those that come, until the system ends")
     parser.add_argument("--component", metavar="COMPONENT", help="only those about this one")
@@ -37,9 +42,8 @@ def run(options: argparse.Namespace) -> int:
     folder = folder_of(options)
     if options.follow:
         return _follow(options, folder)
-    if not (folder.is_dir() or has_socket(folder)):  # which is not the same as a system of which nothing is to be told
-        raise NotRunning(f"no system runs on {folder}, and nothing is kept there")
-    found: deque[dict[str, Any]] = deque(maxlen=max(0, options.last))
+    refuse_nothing(folder)  # which is not the same as a system of which nothing is to be told
+    found: deque[dict[str, Any]] = deque(maxlen=options.last)
     for logged in logged_events(folder):
         time = logged.time.isoformat(timespec="microseconds").replace("+00:00", "Z")
         event = {
@@ -57,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _follow(options: argparse.Namespace, folder: Path) -> int:
     """Prints what the running system still remembers, and then each event as it comes."""
-    after, last = 0, max(0, options.last)
+    after, last = 0, options.last
     client = Client.connect(folder)
     pid = client.ask("version")["pid"]
     first = True

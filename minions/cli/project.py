@@ -14,7 +14,7 @@ import minions
 from minions.errors import MinionsError
 from minions.operate.client import NotRunning, has_socket
 
-__all__ = ["BadApp", "add_folder", "folder_of", "load_app"]
+__all__ = ["BadApp", "add_folder", "folder_of", "load_app", "refuse_nothing"]
 
 STATE_FOLDER = ".minions"
 
@@ -57,6 +57,16 @@ def folder_of(options: argparse.Namespace) -> Path:
         f"there is no system in {here} or above it (no folder {STATE_FOLDER}, and none that runs): change to the folder of the "
         "project, or name it with --folder DIR"
     )
+
+
+def refuse_nothing(folder: Path) -> None:
+    """Refuses a folder that was named and is none.
+
+    Raises:
+        NotRunning: nothing is kept there, and no system runs on it.
+    """
+    if not _is_there(folder):
+        raise NotRunning(f"no system runs on {folder}, and nothing is kept there")
 
 
 def _is_there(folder: Path) -> bool:
@@ -117,6 +127,13 @@ def _run(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except MinionsError:
         raise
+    except SystemExit as error:
+        if isinstance(error.__cause__, MinionsError):
+            raise
+        raise BadApp(
+            f"{file} ended itself while it was loaded (SystemExit: {error.code}): put what is to be done when it is run "
+            'under `if __name__ == "__main__":`'
+        ) from error
     except Exception as error:  # whatever a program raises is what is wrong with it
         trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
         while trace is not None and trace.tb_frame.f_code.co_filename != str(file):

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "bytes_text",
@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 _BARS = "▁▂▃▄▅▆▇█"
+_LEAST_WIDTH = 12  # of a column whose text may be folded, in characters
+_BETWEEN = 3  # characters between two columns
 
 
 def has_rich() -> bool:
@@ -43,24 +45,39 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     if has_rich():
         from rich.console import Console
 
-        Console().print(rich_table(columns, rows))
+        console = Console()
+        console.print(rich_table(columns, rows, console.width))
         return
     for line in table_lines(columns, rows):
         print(line)
 
 
-def rich_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Any:
-    """The same as an object of rich's."""
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int | None = None) -> Any:
+    """The same as an object of rich's.
+
+    Args:
+        width: of the terminal, in characters: the last columns are left out that find no room there. None: all are shown.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row] for row in rows]
+    widths = [max(map(len, (column.lstrip(">"), *texts))) for column, *texts in zip(columns, *cells, strict=True)]
+    least = [
+        size if column.startswith(">") else min(size, _LEAST_WIDTH)
+        for column, size in zip(columns, widths, strict=True)
+    ]
+    shown = len(columns)
+    while width is not None and shown > 1 and sum(least[:shown]) + _BETWEEN * shown > width:
+        shown -= 1
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
+    for column, size in zip(columns[:shown], least, strict=False):
         right = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
+        justify: Literal["right", "left"] = "right" if right else "left"
+        table.add_column(column.lstrip(">"), justify=justify, no_wrap=right, overflow="fold", min_width=size)
+    for row in cells:
+        table.add_row(*row[:shown])
     return table
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from minions import MinionsError
-from minions.cli.project import add_folder, folder_of
+from minions.cli.project import add_folder, folder_of, refuse_nothing
 from minions.cli.shown import print_json, printable
 from minions.flow import rows
 from minions.flow.store import has_store, read_rows
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     folder = folder_of(options)
+    refuse_nothing(folder)
     if not has_store(folder):
         raise MinionsError(f"nothing is kept in {folder}")
     found: dict[str, dict[str, Any]] = {}

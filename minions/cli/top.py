@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn
 
 import attrs
 
+from minions.cli.numbers import count, seconds
 from minions.cli.project import add_folder, folder_of
 from minions.cli.shown import has_rich, latency_text, rich_table, sparkline, table_lines
 from minions.cli.status import at_text, headline, history_of, out_of
@@ -50,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "examples:\n  minions top\n  minions top --every 0.5\n  minions top --times 3 --json\n"
     parser.add_argument("--every", metavar="SECONDS", type=_every, default=1.0, help="how often (%(default)g)")
     parser.add_argument(
-        "--times", metavar="N", type=_times, help="how many times; 0 for ever (which it is on a terminal; elsewhere 1)"
+        "--times",
+        metavar="N",
+        type=count("for ever"),
+        help="how many times; 0 for ever (which it is on a terminal; elsewhere 1)",
     )
     add_folder(parser)
 
@@ -153,17 +157,7 @@ def bar(ratio: float, width: int = 12) -> str:
 
 
 def _every(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} must be a number of seconds from 0.1 up")
-    return seconds
-
-
-def _times(text: str) -> int:
-    times = int(text)
-    if times < 0:
-        raise argparse.ArgumentTypeError(f"{text} must be 0 (for ever) or more")
-    return times
+    return seconds(text, least=0.1)
 
 
 @contextlib.contextmanager
@@ -175,13 +169,13 @@ def _screen(options: argparse.Namespace) -> Iterator[Any]:
         from rich.live import Live
 
         with Live(screen=options.times == 0, auto_refresh=False) as live:
-            yield lambda history: live.update(drawn(history), refresh=True)
+            yield lambda history: live.update(drawn(history, live.console.width), refresh=True)
     else:
         yield _print_plainly
 
 
-def drawn(history: History) -> Any:
-    """The newest sample as an object of rich's."""
+def drawn(history: History, width: int | None = None) -> Any:
+    """The newest sample as an object of rich's, for a terminal of so many characters; None: as wide as it likes."""
     from rich.console import Group
     from rich.text import Text
 
@@ -189,7 +183,10 @@ def drawn(history: History) -> Any:
     coloured = [(name, Text(phase, _COLOURS.get(phase, "")), *rest) for name, phase, *rest in components]
     filled = [(row[0], Text(row[1], _colour_of_bar(row[1])), *row[2:]) for row in inboxes]
     return Group(
-        Text(headline(history.status)), Text(), rich_table(_COMPONENTS, coloured), rich_table(_INBOXES, filled)
+        Text(headline(history.status)),
+        Text(),
+        rich_table(_COMPONENTS, coloured, width),
+        rich_table(_INBOXES, filled, width),
     )
 
 
