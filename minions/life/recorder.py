@@ -46,6 +46,7 @@ from minions.model.crashes import Crashes
 __all__ = ["Recorder"]
 
 _MOST_WAITING = 8
+_LAST_WORDS_TIMEOUT_S = 0.5
 _AGAIN_AFTER_S = 60.0
 _MOST_METHODS = 1_000
 _UNFINISHED = ".tmp"
@@ -153,11 +154,31 @@ class Recorder:
             thread = self._thread
             if thread is not None:
                 self._queue.put(None)
-        if thread is None:
-            self._tell_of_missed()
+            missed = self._missed
+        if thread is not None:
+            thread.join(timeout_s)
+            if thread.is_alive():
+                self.missed("the disk, or a handler of logs, has not taken them before the end")
+                self._missed_at_end(self._queue.qsize())
+                return False
             return True
-        thread.join(timeout_s)
-        return not thread.is_alive()
+        return not missed or self._tell_apart(timeout_s)
+
+    def _missed_at_end(self, waiting: int) -> None:
+        """Counts what nobody will write any more, and says so; who hangs in that is left behind."""
+        with self._lock:
+            self._missed += max(0, waiting - 1)  # the last one is the word for the end
+        self._tell_apart(_LAST_WORDS_TIMEOUT_S)
+
+    def _tell_apart(self, timeout_s: float) -> bool:
+        """Logs on a thread of its own, because a handler of logs may hang; False when it has not come back in time."""
+        helper = threading.Thread(target=self._tell_of_missed, name=f"{self._system}/crashes", daemon=True)
+        try:
+            helper.start()
+        except RuntimeError:  # the machine gives no further thread; `lost` has the number
+            return False
+        helper.join(timeout_s)
+        return not helper.is_alive()
 
     # ------------------------------------------------------------------ on the recorder's thread
     def _drive(self) -> None:

@@ -705,8 +705,9 @@ class Runtime:
             if name not in survivors:
                 thread.join(1.0)
         self._patrol.close(_LAST_WORDS_TIMEOUT_S)
-        if self._recorder is not None:
-            self._recorder.close(_LAST_WORDS_TIMEOUT_S)
+        left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
+        if self._recorder is not None:  # the other half is for the last commit
+            self._recorder.close(max(left_s / 2, _LAST_WORDS_TIMEOUT_S))
         if self._board is not None:
             self._board.close()
         self.disk.close()

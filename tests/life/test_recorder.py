@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from minions import Component, Crash, Crashes
+from minions import Component, Crash, Crashes, State, System
 from minions.flow.calls import Call, CallQueue
 from minions.life.capture import Capture, Trail
 from minions.life.crash import crashes_in
@@ -166,3 +166,90 @@ def test_how_large_an_answer_is_is_not_asked_of_code_of_users() -> None:
 
     Trail().note(1, None, Call(CallQueue("failing"), "take", (), {}, "test"), "returned", Slow())
     assert asked == []
+
+
+class Hanging(logging.Handler):
+    """A handler of logs that does not come back before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.gate.wait(PATIENCE_S)
+        self.said.append(record.getMessage())
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    handler, log = Hanging(), logging.getLogger("minions.test")
+    log.addHandler(handler)
+    yield handler
+    handler.gate.set()
+    log.removeHandler(handler)
+
+
+def test_a_handler_of_logs_that_hangs_does_not_keep_it_from_ending(tmp_path: Path, hanging: Hanging) -> None:
+    recorder = recorder_of(tmp_path, FakeClock())
+    recorder.missed("too many at once")
+    closed: list[bool] = []
+    closing = threading.Thread(target=lambda: closed.append(recorder.close(0.05)))
+    closing.start()
+    closing.join(PATIENCE_S / 4)
+    assert closed == [False]
+    hanging.gate.set()
+    closing.join(PATIENCE_S)
+
+
+def test_what_is_not_written_before_the_end_is_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, reached = threading.Event(), threading.Event()
+
+    def write(recorder: Recorder, component: str, where: str, stored: bytes) -> Path:
+        reached.set()
+        gate.wait(PATIENCE_S)
+        return tmp_path
+
+    monkeypatch.setattr(Recorder, "_write", write)
+    recorder = recorder_of(tmp_path, FakeClock())
+    for number in range(3):
+        recorder.take(capture(f"{number}"))
+    assert reached.wait(PATIENCE_S)
+    assert not recorder.close(0.05)
+    assert recorder.lost == 3
+    assert (
+        "3 crashes were not recorded (the disk, or a handler of logs, has not taken them before the end)" in caplog.text
+    )
+    gate.set()
+    thread = recorder._thread
+    assert thread is not None
+    thread.join(PATIENCE_S)
+
+
+def test_a_system_that_stops_leaves_the_recorder_half_of_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: list[float] = []
+    close = Recorder.close
+
+    def note(recorder: Recorder, timeout_s: float) -> bool:
+        timeouts.append(timeout_s)
+        return close(recorder, timeout_s)
+
+    monkeypatch.setattr(Recorder, "close", note)
+
+    class Counting(Component):
+        count = State(int)
+
+        def run(self) -> None:
+            while self.running:
+                self.sleep(1_000.0)
+
+    system = System("test", folder=tmp_path / "state", stop_timeout_s=60.0, control=False)
+    system.add(Counting())
+    with system.started():
+        pass
+    [timeout_s] = timeouts
+    assert 20.0 < timeout_s <= 30.0

@@ -101,10 +101,6 @@ AT = 'at "app.py", line 7, in outer'
             look(status=status(phase=Phase.STARTING), doing="on_start", evidence=evidence(), failure=FAILURE),
             f"a is in on_start, {AT}; it failed last in add: ValueError: bad",
         ),
-        (
-            look(status=status(phase=Phase.STARTING), doing="", failure=FAILURE),
-            "a is starting; it failed last in add: ValueError: bad",
-        ),
         (look(failure=FAILURE, evidence=evidence()), f"a is handling add, {AT}"),
         (
             look(status=status(phase=Phase.STARTING), doing="", failure=FAILURE),
