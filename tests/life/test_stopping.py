@@ -287,7 +287,7 @@ def test_a_system_whose_stop_was_broken_off_says_that_it_still_stops_and_can_be_
         with system.started():
             gate.wait_reached()
             assert system._runtime is not None
-            monkeypatch.setattr(system._runtime._ended, "wait", press_ctrl_c)
+            monkeypatch.setattr(system._runtime._all_told, "wait", press_ctrl_c)
 
     with pytest.raises(KeyboardInterrupt):
         leave_and_press_ctrl_c()

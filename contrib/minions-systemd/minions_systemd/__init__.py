@@ -2,6 +2,8 @@
 
 Hooks are called on one thread of the system's own. Where systemd watches the service, there is one thread more, which asks the
 supervisor again and again and tells systemd each time that it has answered. The two share the socket, which either may use.
+
+systemd knows the process, and of several systems in it nothing. What they tell is put together by `_Process`, under its lock.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class Systemd:
         self.settings = settings
         self._socket: _NotifySocket | None = None
         self._pings: _Pings | None = None
+        self._part = _Part("")
         self._components = 0
         self._troubles: dict[str, str] = {}  # by component, in the order in which they came
 
@@ -68,6 +71,7 @@ class Systemd:
         Raises:
             ConfigurationError: the environment says what cannot be.
         """
+        _process.leave(self._part)  # of a run of which the end was not told
         self._socket = self._pings = None
         self._components, self._troubles = 0, {}
         address = os.environ.get("NOTIFY_SOCKET")
@@ -75,8 +79,10 @@ class Systemd:
             return
         interval_s = _watchdog_interval_s(os.environ)
         self._socket = _NotifySocket(address)
+        self._part = _Part(system.name)
+        _process.join(self._part)
         if interval_s is not None:
-            self._pings = _Pings(system, self._socket, interval_s)
+            self._pings = _Pings(system, self._socket, interval_s, self._part)
 
     @hookimpl
     def system_started(self, event: events.SystemStarted) -> None:
@@ -90,13 +96,10 @@ class Systemd:
 
     @hookimpl
     def system_stopping(self, event: events.SystemStopping) -> None:
-        """The service stops; it asks for as long as its stop may take."""
+        """The service stops, unless another system of the process goes on; it asks for as long as its stop may take."""
         allowed_s = event.timeout_s + self.settings.stop_margin_s
-        self._tell(
-            "STOPPING=1",
-            f"EXTEND_TIMEOUT_USEC={round(allowed_s * 1_000_000)}",
-            self._status(f"stops ({event.reason})"),
-        )
+        says = ("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(allowed_s * 1_000_000)}")
+        self._tell(*(says if _process.stops(self._part) else ()), self._status(f"stops ({event.reason})"))
 
     @hookimpl(trylast=True)
     def system_stopped(self, event: events.SystemStopped) -> None:
@@ -105,6 +108,7 @@ class Systemd:
         try:
             self._tell(self._status(f"stopped ({event.reason}){problems}"))
         finally:
+            _process.leave(self._part)
             if self._pings is not None:
                 self._pings.end()
             elif self._socket is not None:
@@ -162,7 +166,7 @@ class Systemd:
             return ""
         up = f"{self._components} component{'' if self._components == 1 else 's'}"
         troubles = [f"{component} {trouble}" for component, trouble in self._troubles.items()]
-        text = says or "; ".join([up, *troubles])
+        text = _process.status(self._part, says or "; ".join([up, *troubles]))
         # One line, and short: the whole message must fit into a datagram.
         one_line = " ".join(text.split()).encode("utf-8", "replace")
         return "STATUS=" + one_line[:_MOST_STATUS_BYTES].decode("utf-8", "ignore")
@@ -170,6 +174,64 @@ class Systemd:
     def _tell(self, *lines: str) -> None:
         if self._socket is not None and any(lines):
             self._socket.send(*filter(None, lines))
+
+
+@attrs.define(eq=False)
+class _Part:
+    """What one system of this process has told; guarded by the lock of `_process`.
+
+    Attributes:
+        system: its name.
+        status: what it is at.
+        stops: whether it has begun to stop.
+        watched: whether it pings.
+        answered_s: when its supervisor has answered last, monotonic seconds.
+    """
+
+    system: str
+    status: str = ""
+    stops: bool = False
+    watched: bool = False
+    answered_s: float = 0.0
+
+
+class _Process:
+    """The systems that run in this process just now: systemd hears of them as of one. Any thread; its lock guards all of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parts: dict[_Part, None] = {}
+
+    def join(self, part: _Part) -> None:
+        with self._lock:
+            self._parts[part] = None
+
+    def leave(self, part: _Part) -> None:
+        with self._lock:
+            self._parts.pop(part, None)
+
+    def status(self, part: _Part, text: str) -> str:
+        """Notes what a system is at; returns what all of them are at."""
+        with self._lock:
+            part.status = text
+            if len(self._parts) < 2:
+                return text
+            return "; ".join(f"{each.system}: {each.status}" for each in self._parts if each.status)
+
+    def stops(self, part: _Part) -> bool:
+        """Notes that a system stops; whether no other goes on."""
+        with self._lock:
+            part.stops = True
+            return all(each.stops for each in self._parts)
+
+    def answers(self, part: _Part, now_s: float, within_s: float) -> bool:
+        """Notes that the supervisor of a system has answered; whether those of all have within the last so many seconds."""
+        with self._lock:
+            part.watched, part.answered_s = True, now_s
+            return all(now_s - each.answered_s <= within_s for each in self._parts if each.watched)
+
+
+_process = _Process()
 
 
 class _NotifySocket:
@@ -200,9 +262,11 @@ class _NotifySocket:
 class _Pings:
     """Says that the service is alive, each time that the supervisor has answered, twice in each interval."""
 
-    def __init__(self, system: RunningSystem, notify: _NotifySocket, interval_s: float) -> None:
+    def __init__(self, system: RunningSystem, notify: _NotifySocket, interval_s: float, part: _Part) -> None:
         self._system = system
         self._notify = notify
+        self._part = part
+        self._interval_s = interval_s
         self._pause_s = interval_s / 2
         self._ending = threading.Event()
         self._begun = False
@@ -222,7 +286,9 @@ class _Pings:
         was_lost = False
         while not self._ending.is_set():
             began_s = time.monotonic()
-            if self._system.supervisor_answers(self._pause_s):
+            if self._system.supervisor_answers(self._pause_s) and _process.answers(
+                self._part, time.monotonic(), self._interval_s
+            ):
                 try:
                     self._notify.send("WATCHDOG=1")
                     was_lost = False

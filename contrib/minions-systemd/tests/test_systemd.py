@@ -214,6 +214,58 @@ def test_only_the_process_that_is_watched_pings(
         assert "greenhouse/systemd" not in [thread.name for thread in threading.enumerate()]
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[System, System]:
+    systems = []
+    for name in ("one", "two"):
+        system = System(name, folder=tmp_path / name)
+        system.plugins.configure(installed=False)
+        system.plugins.register(Systemd(), name="systemd")
+        system.add(Idle(), name="idle")
+        systems.append(system)
+    return systems[0], systems[1]
+
+
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
+def test_of_two_systems_in_one_process_systemd_hears_as_of_one(manager: Manager, two: tuple[System, System]) -> None:
+    with two[0].started():
+        assert manager.hear() == ["READY=1", "STATUS=1 component"]
+        with two[1].started():
+            assert manager.hear() == ["READY=1", "STATUS=one: 1 component; two: 1 component"]
+        assert manager.hear() == ["STATUS=one: 1 component; two: stops (stopped)"], "the service goes on"
+        assert manager.hear() == ["STATUS=one: 1 component; two: stopped (stopped)"]
+        two[0].pause("idle").result(PATIENCE_S)
+        assert manager.hear() == ["STATUS=1 component; idle is paused by the operator"]
+    assert manager.hear() == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=15000000", "STATUS=stops (stopped)"]
+    assert manager.hear() == ["STATUS=stopped (stopped)"]
+
+
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
+def test_a_system_that_does_not_answer_is_not_kept_alive_by_the_other(
+    manager: Manager, two: tuple[System, System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go.wait(PATIENCE_S)
+
+    with two[0].started(), two[1].started():
+        for _ in range(2):
+            manager.hear_until("READY=1")
+        manager.hear_until("WATCHDOG=1")
+        runtime = two[1]._runtime
+        assert runtime is not None
+        runtime.call_on_supervisor(hold)
+        assert held.wait(PATIENCE_S)
+        while manager.hear(0.25) is not None:
+            """Those of the last interval."""
+        assert manager.hear(0.6) is None, "three intervals without a ping: systemd has ended the process by now"
+        go.set()
+        assert manager.hear() == ["WATCHDOG=1"]
+
+
 def test_without_a_socket_nothing_happens(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     monkeypatch.setenv("WATCHDOG_USEC", "nonsense")
