@@ -292,7 +292,7 @@ def test_a_whole_run_that_does_not_use_it_imports_nothing_of_it_whatever_becomes
         result = run(child, "-s", *options)
         result.stdout.fnmatch_lines(["*imported: [[]]*"])
         assert "minions:" not in result.stdout.str()
-    result.assert_outcomes(passed=1, failed=1, skipped=1, errors=1)
+    run(child).assert_outcomes(passed=1, failed=1, skipped=1, errors=1)
 
 
 def test_it_imports_what_pytest_has_imported_before(child: pytest.Pytester) -> None:
