@@ -100,18 +100,18 @@ class Writer:
         Raises:
             StoreError: the folder cannot be used; nothing in it was changed.
         """
-        self._thread.start()
         try:
+            self._thread.start()
             self._opened.wait()
+            if self._refusal is not None:
+                self._thread.join()
+                raise self._refusal
+            assert self._recovered is not None
+            recovered, self._recovered = self._recovered, None
+            return recovered
         except BaseException:  # Ctrl-C in a program that handles it itself: the folder must not stay locked
             self._go.set()
             raise
-        if self._refusal is not None:
-            self._thread.join()
-            raise self._refusal
-        assert self._recovered is not None
-        recovered, self._recovered = self._recovered, None
-        return recovered
 
     def begin(self, journal: Journal) -> None:
         """Starts writing what becomes whole in `journal`."""

@@ -271,15 +271,18 @@ class Runtime:
             if self._options.watchdog.enabled:
                 self._patrol.start()
             self._supervisor.start()
+            self._started = True
         except (
             BaseException
         ) as error:  # whatever it is, Ctrl-C too: the folder is free, and who waits for a start is told
+            if self._supervisor.has_begun:  # then it runs, and is ended as what runs is: by `end`
+                self._started = True
+                raise
             try:
                 self._let_go(error)
             finally:
                 self._refuse(error)
             raise
-        self._started = True
         self.post(commands.Begin())
 
     def _let_go(self, error: BaseException) -> None:

@@ -58,6 +58,11 @@ class Supervisor:
         self._thread.start()
 
     @property
+    def has_begun(self) -> bool:
+        """Whether its thread was started."""
+        return self._thread.ident is not None
+
+    @property
     def is_current(self) -> bool:
         """Whether the caller is on the supervisor's thread, where nothing may wait for it."""
         return self._threads.is_current(self._thread)

@@ -165,8 +165,8 @@ class Control:
             self._selector.register(self._place.listener, selectors.EVENT_READ)
             for name, drive in (("answers", self._drive_answers), ("control", self._serve)):
                 thread = threading.Thread(target=drive, name=f"{self._name}/{name}", daemon=True)
+                self._threads.append(thread)  # before it begins: Ctrl-C may come while that is waited for
                 thread.start()
-                self._threads.append(thread)
         except (OSError, RuntimeError, MinionsError) as error:
             self._log.warning("%s runs without a control socket, and cannot be operated: %s", self._name, error)
             self.close()
@@ -192,9 +192,10 @@ class Control:
         self._requests.put(None)
         self._closing.set()
         self._wake()
-        for thread in self._threads:
+        begun = [thread for thread in self._threads if thread.ident is not None]
+        for thread in begun:
             thread.join(2 * _LAST_ANSWERS_S)
-        if len(self._threads) < 2:  # otherwise the thread that moves bytes does so, last
+        if len(begun) < 2:  # otherwise the thread that moves bytes does so, last
             self._close_all()
 
     def _close_all(self) -> None:

@@ -87,15 +87,15 @@ class Place:
             listener.listen(_BACKLOG)
             if in_folder:
                 _write_address(folder, path)
+            _sweep(path.parent.parent, *(parent for parent in _parents() if parent != path.parent.parent))
+            if left is not None and left.parent.parent != path.parent.parent:  # it was left in another environment
+                _remove_stale(left.parent)
         except BaseException:  # whatever it is, Ctrl-C too: the place must not stay taken
             if listener is not None:
                 listener.close()
             _remove_home(path, with_socket=is_bound)
             lock.release()
             raise
-        _sweep(path.parent.parent, *(parent for parent in _parents() if parent != path.parent.parent))
-        if left is not None and left.parent.parent != path.parent.parent:  # it was left in another environment
-            _remove_stale(left.parent)
         return cls(path, lock, listener, folder.absolute() if in_folder else None)
 
     def withdraw(self) -> None:
