@@ -39,6 +39,14 @@ def test_producers_are_stopped_before_consumers() -> None:
     assert bench.answered() == ""
 
 
+def test_one_that_was_taken_out_of_a_stop_again_is_not_asked_when_its_turn_would_have_come() -> None:
+    bench = up({"source": ["worker1", "worker2"], "worker1": [], "worker2": []})
+    assert bench.halt("source", "worker1", "worker2") == asks("source")
+    bench.start("worker1")
+    assert doings(bench.stop_of("source")) == asks("worker2")
+    assert bench.phases()["worker1"] is Phase.RUNNING
+
+
 def test_components_of_one_level_are_stopped_at_once() -> None:
     bench = up({"source1": ["worker"], "source2": ["worker"], "worker": []}, replicas={"worker": 2})
 

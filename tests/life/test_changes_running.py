@@ -689,6 +689,10 @@ def test_wishes_of_a_system_that_cannot_open_its_store_are_answered(
         with pytest.raises(ChangeFailed, match="test: the system has not started: no such disk"):
             done(restarted)
     done(system.stop())
+    runtime = system._runtime
+    assert runtime is not None
+    with pytest.raises(ChangeFailed, match="the system has not started: no such disk"):  # by who had it before
+        done(runtime.change(commands.Pause, None, "operator"))
     with pytest.raises(UsageError, match="does not run"):
         system.start()
 

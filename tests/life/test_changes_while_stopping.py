@@ -50,6 +50,15 @@ def test_open_wishes_are_answered_when_the_system_stops() -> None:
     assert sorted(bench.answers.values()) == [STOPPING, STOPPING, "worker1 was started again"]
 
 
+def test_a_start_of_what_was_stopped_is_refused_because_the_system_stops() -> None:
+    bench = up()
+    bench.halt("worker1")
+    bench.stop_of("worker1")
+    bench.tell(Stop("stopped"))
+    bench.start("worker1")
+    assert bench.answered() == STOPPING
+
+
 @pytest.mark.parametrize("kind", [commands.Start, commands.Halt, commands.Restart, commands.Pause, commands.Resume])
 def test_what_is_wished_after_the_end_is_answered(kind: type[commands.Change]) -> None:
     bench = up({"source": []})

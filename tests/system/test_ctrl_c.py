@@ -71,7 +71,7 @@ def test_while_a_thread_of_its_own_begins(system: System, monkeypatch: pytest.Mo
 
 
 def test_while_it_tidies_up_after_systems_that_were_killed(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    homes = []
+    homes: list[Path] = []
 
     def press(parent: Path, *_: Path) -> None:
         homes.extend(parent.glob("s-*"))
