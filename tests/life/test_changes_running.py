@@ -697,6 +697,29 @@ def test_wishes_of_a_system_that_cannot_open_its_store_are_answered(
         system.start()
 
 
+def test_a_stop_of_a_system_that_cannot_be_started_inside_another_program_is_answered(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, raised = Opening(monkeypatch, StoreError("no such disk")), []
+    kept(system)
+
+    def begin() -> None:
+        try:
+            with system.started():
+                """It cannot be."""
+        except StoreError as error:
+            raised.append(error)
+
+    beginning = threading.Thread(target=begin)
+    beginning.start()
+    opening.gate.wait_reached()
+    stopped = system.stop()
+    opening.gate.open()
+    done(stopped)
+    beginning.join(PATIENCE_S)
+    assert [str(error) for error in raised] == ["no such disk"]
+
+
 def stop_start_and_stop(system: System, part: Component, barrier: threading.Barrier) -> None:
     barrier.wait()
     done(system.stop(part))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -215,6 +216,35 @@ def test_who_has_gone_away_without_waiting_for_the_answer_takes_nobodys_place(op
         assert stays.answer()["result"] == {"do": "gate"}
     assert answering.future.cancelled(), "nobody is to be told"
     assert len(control._clients) <= 2
+
+
+def test_who_goes_just_before_the_answer_turns_out_to_come_later_has_it_cancelled() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        client, answer = control_module._Client(one, 0.0), Future[Any]()
+        client.is_closed = True  # by the thread that moves bytes, which saw no answer to cancel
+        client.wait_for(answer)
+    assert answer.cancelled()
+
+
+def test_where_nobody_can_be_let_in_it_does_not_try_again_and_again(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _, _ = opened()
+    tried_s: list[float] = []
+    accept = socket.socket.accept
+
+    def fail_once(listener: socket.socket) -> Any:
+        tried_s.append(time.monotonic())
+        if len(tried_s) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", fail_once)
+    with Raw(path) as client:
+        client.ask("ping")
+        assert client.answer()["result"] == {"do": "ping"}
+    assert tried_s[1] - tried_s[0] > 0.9, "a thread that tried at once would take a core"
 
 
 def test_another_user_is_not_answered(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
