@@ -9,7 +9,10 @@ import select
 import signal
 import socket
 import threading
+import time
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -245,6 +248,26 @@ def test_where_nobody_can_be_let_in_it_does_not_try_again_and_again(
         client.ask("ping")
         assert client.answer()["result"] == {"do": "ping"}
     assert tried_s[1] - tried_s[0] > 0.9, "a thread that tried at once would take a core"
+
+
+def test_where_the_machine_gives_only_one_of_its_threads_nothing_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.mkdir()
+    descriptors = set(Path("/proc/self/fd").iterdir())
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "test/control":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    control = Control("test", folder, Answering(), LOG)
+    assert not control.open(in_folder=True)
+    assert "can't start new thread" in caplog.text
+    assert set(Path("/proc/self/fd").iterdir()) == descriptors
+    assert list(folder.iterdir()) == []
 
 
 def test_another_user_is_not_answered(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

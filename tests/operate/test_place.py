@@ -461,3 +461,14 @@ def test_a_folder_that_is_made_anew_under_a_system_that_runs_on_does_not_meet_it
     child = run(folder, "new")
     assert name_at(folder) == "new"
     child.stop()
+
+
+def test_the_address_of_another_socket_is_left_where_it_is(folder: Path) -> None:
+    place = Place.claim(folder, in_folder=True)
+    address = json.loads((folder / "control.address").read_text())
+    elsewhere = place.path.parent.with_name("s-" + 24 * "0") / place.path.name
+    (folder / "control.address").write_text(json.dumps({**address, "socket": str(elsewhere)}))
+    place.withdraw()
+    place.listener.close()
+    assert addressed(folder) == elsewhere
+    assert not place.path.exists()
