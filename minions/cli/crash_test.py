@@ -61,4 +61,4 @@ def written_test(crash: Crash, app: str, folder: Path) -> str:
 
 def _plain(text: str) -> str:
     """Text for a docstring."""
-    return text[:200].encode("ascii", "backslashreplace").decode().replace("\\", "/").replace('"', "'")
+    return text[:200].encode("unicode_escape").decode().replace("\\", "/").replace('"', "'")
