@@ -334,6 +334,28 @@ def test_a_first_opening_that_was_killed_inside_sqlite_leaves_a_folder_that_open
     assert int(in_child(script, folder)) > 5
 
 
+def test_the_log_of_a_database_in_which_nothing_is_stored_is_not_taken_for_that_of_the_store(
+    folder: Path,
+) -> None:
+    """A database of the same tables, and empty; its process was killed, so that all of it is still in its log."""
+    script = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from minions.flow.plain_cache import PlainCache
+        Path(sys.argv[1]).mkdir()
+        cache = PlainCache(Path(sys.argv[1]))
+        cache.commit([("a", b"")], [])
+        cache.commit([], ["a"])
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    in_child(script, folder, succeeds=False)
+    assert (folder / "cache.db-wal").stat().st_size > 0
+    for number in (1, 2):
+        with closing(Store.open(folder)) as store:
+            assert store.commit([("state/a", b"%d" % number)], []) == number
+    assert stored(folder) == [("state/a", b"2")]
+
+
 def test_commits_are_whole_and_acknowledged_ones_kept_when_killed_at_any_step(memory_folder: Path) -> None:
     script = (
         KILLED_AT_EACH_STEP
