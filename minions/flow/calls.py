@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Protocol
 
 from minions.clock import Parkable
@@ -165,7 +166,8 @@ class Call:
                 future.set_result(self.result)
         except BaseException as raised:  # noqa: BLE001 - reported: what was called back is the caller's, not this thread's
             hook = threading.ExceptHookArgs((type(raised), raised, raised.__traceback__, threading.current_thread()))
-            threading.excepthook(hook)
+            with suppress(Exception):  # standard error may be closed, and this may be the supervisor's thread
+                threading.excepthook(hook)
 
 
 class CallQueue:

@@ -641,6 +641,25 @@ def test_who_has_answered_and_finds_nothing_says_so(rig: Rig) -> None:
     assert told == [True]
 
 
+def test_what_a_callback_raises_reaches_nobody_where_it_cannot_be_reported_either(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise BrokenPipeError("standard error is closed")
+
+    monkeypatch.setattr(threading, "excepthook", refuse)
+    reader = rig.reader()
+    _, future = rig.submit()
+
+    def call_back(_: Future[Any]) -> None:
+        raise StopRequested("stop")
+
+    future.add_done_callback(call_back)
+    reader.begin()
+    reader.answer("result")
+    assert future.result(0) == "result"
+
+
 # ---------------------------------------------------------------------- races that are held open
 class CancelledLate(Future[Any]):
     """Is cancelled just after it was looked at."""
