@@ -30,8 +30,8 @@ class AckSet:
 
     def __init__(self, low: int = 0, intervals: Iterable[tuple[int, int]] = ()) -> None:
         self.low = low
-        self._firsts: list[int] = []
-        self._lasts: list[int] = []
+        self._firsts: list[int] = []  # where each interval begins
+        self._lasts: list[int] = []  # where it ends, at the same place
         for first, last in intervals:
             self._firsts.append(first)
             self._lasts.append(last)
@@ -65,10 +65,6 @@ class AckSet:
             firsts.insert(place, sequence)
             lasts.insert(place, sequence)
         return True
-
-    def __contains__(self, sequence: int) -> bool:
-        place = bisect_right(self._firsts, sequence)
-        return 0 < sequence <= (self._lasts[place - 1] if place else self.low)
 
     def frozen(self) -> Acks:
         return self.low, tuple(zip(self._firsts, self._lasts, strict=True))
