@@ -1,6 +1,6 @@
 """Dead letters: what was set aside in a state folder, and what its owner does about it, whether the system runs or not.
 
-Runs on the caller's thread, any thread. A lock of its own lets one caller at a time look and act, so that of two who retry the
+Runs on the caller's thread, any thread; what the main thread wishes is done on one beside it. A lock of its own lets one caller at a time look and act, so that of two who retry the
 same letter one wins; nothing else takes it, and it is held while the disk is read and written. No code of users is run under it.
 """
 
@@ -23,7 +23,7 @@ from minions.flow.rows import DeadLetter
 from minions.flow.store import has_store, read_rows
 from minions.flow.unit import Unit
 from minions.flow.writer import Writer
-from minions.life.housekeeping import Housekeeping
+from minions.life.housekeeping import Housekeeping, undisturbed
 from minions.threads import Threads
 
 __all__ = ["DeadLetters", "opened_apart"]
@@ -60,6 +60,7 @@ class DeadLetters:
         self._inboxes = {*channels, *inboxes}
         self._journal = journal
         self._read = read or self._read_folder
+        self._threads = threads
         self._housekeeping = (
             None if journal is None or clock is None else Housekeeping(journal, clock, "dead letters", threads)
         )
@@ -135,15 +136,19 @@ class DeadLetters:
         message_ids = {letter if isinstance(letter, str) else letter.message_id for letter in letters}
         # To read a message runs code of users, so it is done before the lock is taken; then it is looked once more.
         prepared = {key: prepare(letter) for key, letter in self._chosen(message_ids, of).items()}
-        with self._acting:
-            chosen = {key: letter for key, letter in self._chosen(message_ids, of).items() if key in prepared}
-            for key in chosen:
-                prefix, number = rows.dead_place(key)
-                unit = housekeeping.unit()
-                unit.put(prefix, number, None)
-                prepared[key](unit)
-            housekeeping.wait_for_commit()
-            return list(chosen.values())
+
+        def act() -> list[DeadLetter]:
+            with self._acting:
+                chosen = {key: letter for key, letter in self._chosen(message_ids, of).items() if key in prepared}
+                for key in chosen:
+                    prefix, number = rows.dead_place(key)
+                    unit = housekeeping.unit()
+                    unit.put(prefix, number, None)
+                    prepared[key](unit)
+                housekeeping.wait_for_commit()
+                return list(chosen.values())
+
+        return undisturbed(act, self._threads)
 
     def _chosen(self, message_ids: Collection[str], of: str | None) -> dict[str, DeadLetter]:
         """The letters that are meant, by their keys. Reads the disk.

@@ -1,8 +1,11 @@
-"""Units of work that belong to no component: the system itself puts its messages in order. No thread of its own and no lock."""
+"""Units of work that belong to no component: the system itself puts its messages in order. No lock."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from minions.clock import Clock
 from minions.fence import Fence
@@ -12,7 +15,37 @@ from minions.flow.os_threads import OS_THREADS
 from minions.flow.unit import Unit
 from minions.threads import Threads
 
-__all__ = ["Housekeeping"]
+__all__ = ["Housekeeping", "undisturbed"]
+
+R = TypeVar("R")
+
+
+def undisturbed(work: Callable[[], R], threads: Threads) -> R:
+    """Does some work where Ctrl-C does not come, which Python raises at any step of the main thread. Blocks until it is done.
+
+    What Ctrl-C breaks off is the wait; the work goes on to its end.
+    """
+    if threads is not OS_THREADS or threading.current_thread() is not threading.main_thread():
+        return work()
+    done: Future[R] = Future()
+
+    def do() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+            done.set_exception(error)
+
+    thread = threads.thread(do, "minions-housekeeping")
+    try:
+        thread.start()
+    except RuntimeError:  # there is no further thread to be had
+        return work()
+    try:
+        result = done.result()
+    finally:
+        del done  # the traceback of an error leads to this frame, which would keep it alive
+    thread.join()
+    return result
 
 
 class Housekeeping:
@@ -23,7 +56,7 @@ class Housekeeping:
         journal: of the system.
         clock: for waiting.
         name: what to call it where an error names a component.
-            threads: that of the caller is one of them.
+        threads: that of the caller is one of them.
         """
         self._journal = journal
         self._clock = clock
