@@ -1,7 +1,8 @@
 """Dead letters: what was set aside in a state folder, and what its owner does about it, whether the system runs or not.
 
-Runs on the caller's thread, any thread; what the main thread wishes is done on one beside it. A lock of its own lets one caller at a time look and act, so that of two who retry the
-same letter one wins; nothing else takes it, and it is held while the disk is read and written. No code of users is run under it.
+Runs on the caller's thread, any thread; what the main thread wishes is done on one beside it. A lock of its own lets one caller
+at a time look and act, so that of two who retry the same letter one wins; nothing else takes it, and it is held while the disk is
+read and written. No code of users is run under it.
 """
 
 from __future__ import annotations

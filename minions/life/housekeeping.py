@@ -40,10 +40,7 @@ def undisturbed(work: Callable[[], R], threads: Threads) -> R:
         thread.start()
     except RuntimeError:  # there is no further thread to be had
         return work()
-    try:
-        result = done.result()
-    finally:
-        del done  # the traceback of an error leads to this frame, which would keep it alive
+    result = done.result()
     thread.join()
     return result
 

@@ -21,6 +21,7 @@ from typing import Any
 import minions.cli
 from minions.demo import Counter, Index, Reader, Walker
 from minions.flow import rows
+from minions.flow.acks import unsettled
 from minions.flow.channel import Entry, Wakes
 from minions.flow.epoch import Sealed
 from minions.flow.journal import Journal
@@ -148,7 +149,7 @@ def acknowledge_before_handling() -> None:
     merge = Journal._merge_locked
 
     def merge_but_once(self: Journal, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> None:
-        unit.settles = [entry for entry in unit.settles if entry[1] not in entry[0].acks]
+        unit.settles = [entry for entry in unit.settles if unsettled(entry[0].acks.frozen(), [entry[1]])]
         merge(self, unit, now_s, wakes, mailbox)
 
     Life._handle = broken  # type: ignore[method-assign]
