@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +16,12 @@ from minions import (
     System,
     events,
 )
+from minions.errors import StaleComponent
+from minions.fence import Fence
 from minions.flow.journal import Journal
+from minions.flow.parker import Parker
 from minions.flow.unit import Unit
+from minions.life.after_commit import AfterCommit, Call
 from minions.testing import FakeClock
 from tests.life.committing import ONCE_MORE, fed, wait_for_epoch, wait_until_asleep
 from tests.life.conftest import PATIENCE_S, Commits, Gate, Log, Number, Start
@@ -254,3 +259,47 @@ def test_a_function_that_fails_at_the_end_is_a_problem_of_the_run_and_nothing_be
     run = start(system, forever=False)
     assert run.ended().problems == ("late failed in after_commit: ConnectionError: no way",)
     assert told.entries == ["run"]
+
+
+# Races that are held open ---------------------------------------------------------------------------------------------
+class Functions:
+    """What one life was handed, on the test's own thread; nothing here is durable, so that all of it is ready at once."""
+
+    def __init__(self, call: Callable[[Functions], None]) -> None:
+        self.called = 0
+        journal, fence, parker = Journal(FakeClock(), durable=False), Fence("c", 1), Parker()
+
+        def one(_: Call) -> None:
+            self.called += 1
+            call(self)
+
+        self.calls = AfterCommit(journal, fence, parker, one, lambda: None)
+
+    def hand_over(self) -> None:
+        self.calls.hand_over(lambda: None, "", None)
+        self.calls.unit_ends()
+        self.calls.unit_is_whole()
+
+
+@pytest.mark.parametrize(("begins", "dropped"), [(False, 2), (True, 1)])
+def test_a_function_counts_as_dropped_unless_it_was_begun(begins: bool, dropped: int) -> None:
+    def stale(functions: Functions) -> None:
+        functions.calls.has_begun = begins
+        raise StaleComponent("c, life 1: this life is over")
+
+    functions = Functions(stale)
+    functions.hand_over()
+    functions.hand_over()
+    with pytest.raises(StaleComponent):
+        functions.calls.call_ready()
+    assert functions.calls.drop() == dropped
+
+
+def test_what_was_told_of_as_dropped_is_not_called_by_a_thread_that_has_just_looked() -> None:
+    functions = Functions(lambda functions: None)
+    functions.hand_over()
+    assert functions.calls.give_up() == 1
+    functions.calls.call_ready()  # its fence is not cut yet, as far as it has seen
+    assert functions.called == 0
+    functions.hand_over()
+    assert functions.calls.drop() == 1, "of which nobody was told"
