@@ -70,7 +70,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Adds a section to the report of a test that has failed, for each system and each harness that its fixtures have made."""
     report = yield
-    if report.when == "call" and report.failed:
+    if report.when != "teardown" and report.failed:
         item.stash[_HAS_FAILED] = True
         for name, made in item.stash.get(_MADE, []):
             report.sections.append((f"minions: {name}", getattr(made, "report", "") or made.look()))

@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from minions.errors import CallFailed, CallTimeout, CannotStore, UsageError
+from minions.errors import CallFailed, CallTimeout, CannotStore, MinionsError, UsageError
 from minions.events import Event
 from minions.fence import Fence
 from minions.flow import rows
@@ -631,6 +631,10 @@ class _Probe(Probe):
         self._of = weakref.proxy(of)
         self._name = of._node.name
         self.has_crashed_in = ""
+
+    def refuse(self, error: MinionsError) -> None:
+        self._of.raised.append(error)
+        raise error
 
     def goes_round(self, life: SimulatedLife) -> None:
         self._of._world.count_round(life)

@@ -11,6 +11,7 @@ from minions.life.life import Life
 from minions.life.runtime import Runtime
 from minions.life.traces import stack_of
 from minions.system import System
+from minions.testing.story import clipped
 
 __all__ = ["HIDES", "hidden_states", "indented", "last_events", "line_of", "look_at"]
 
@@ -46,12 +47,16 @@ def last_events(told: Sequence[events.Event]) -> str:
 def line_of(event: events.Event) -> str:
     """An event in one line."""
     told = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
-    values = [f"{name}={value!r}" for name, value in told.items() if name not in _LONG and value not in ("", (), None)]
+    values = [
+        f"{name}={clipped(repr(value))}"
+        for name, value in told.items()
+        if name not in _LONG and value not in ("", (), None)
+    ]
     return f"{type(event).__name__}({', '.join(values)})"
 
 
 def indented(text: str) -> str:
-    return "".join(f"    {line}\n" for line in text.splitlines())
+    return "".join(f"    {clipped(line)}\n" for line in text.splitlines())
 
 
 def _at(life: Life) -> str:

@@ -39,7 +39,7 @@ from minions.testing.faults import KINDS, OPERATIONS, Faults, InjectedError
 from minions.testing.outcome import Failure, Result
 from minions.testing.process import NO_FAILURES, OPERATOR, Model, Probe, Process, SimulatedLife
 from minions.testing.scripts import Script
-from minions.testing.story import Story, short
+from minions.testing.story import Story, clipped, short
 from minions.testing.view import View
 from minions.testing.world import Dropped, SimulatedThread, World, hearing_interrupts
 
@@ -57,6 +57,7 @@ _MOST_DISK_ERRORS = 3
 _TIMES = (1.0, 1.0, 3.0, 10.0)
 """How much more likely faults are in one run than they were said to be: in some they are rare, in some they come in swarms."""
 _DOWN_S = 1.0
+_MOST_CHARACTERS = 4_000
 _TURNS_TO_STOP = 20_000
 _MOST_ROUNDS = 100
 """How often a loop may go round within one turn of its thread; then it has to let the others go on, and a moment of time."""
@@ -583,6 +584,7 @@ class Run(Probe):
 
     def _fail(self, kind: tuple[str, ...], text: str, error: BaseException | None = None) -> None:
         if self._failure is None:
+            text = clipped(text, _MOST_CHARACTERS)
             self._failure = Failure(kind=kind, text=text, error=error)
             self._say(text)
         self._world.halt()

@@ -32,7 +32,8 @@ from minions.testing.arguments import names, path, patience, refuse
 from minions.testing.clock import FakeClock, RealClock
 from minions.testing.feeder import Feeder
 from minions.testing.looking import HIDES, hidden_states, indented, last_events, line_of, look_at
-from minions.testing.sleepers import PATIENCE_S
+from minions.testing.sleepers import PATIENCE_S, WatchedThreads, is_of_another
+from minions.testing.story import clipped
 
 __all__ = ["Running", "running"]
 
@@ -162,6 +163,7 @@ class Running:
         self._told: list[events.Event] = []  # appended to by the observer's thread only
         self._runtime: Runtime | None = None
         self._before: set[threading.Thread] = set()
+        self._threads = WatchedThreads(clock)
 
     # ------------------------------------------------------------------ the block
     def __enter__(self) -> Running:
@@ -179,10 +181,11 @@ class Running:
             self.folder = Path(tempfile.mkdtemp(prefix="minions-test-"))
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._before = set(threading.enumerate())
+        self._threads.is_open = True
         self.system.folder = self.folder
         self.system._clock = self.clock
         runtime = self._runtime = self.system._make(
-            self._forever, threads=self.clock.threads, watcher=self._watch, **self._settings
+            self._forever, threads=self._threads, watcher=self._watch, **self._settings
         )
         runtime.start(self.clock.happened)
         if self._until_up:
@@ -422,7 +425,7 @@ class Running:
                     if isinstance(event, events.ComponentAbandoned)
                 ],
             ),
-            ("problem", [] if stopped is None else list(stopped.problems)),
+            ("problem", [] if stopped is None else [clipped(problem) for problem in stopped.problems]),
         ):
             expected = self._expected[what]
             if expected is not None and len(found) != expected:
@@ -441,8 +444,13 @@ class Running:
 
     def _leaked(self) -> Iterable[str]:
         give_up_s = time.monotonic() + self._timeout_s
+        self._threads.is_open = False
         for thread in set(threading.enumerate()) - self._before:
+            if is_of_another(thread, self._threads):
+                continue  # which looks for its threads itself
             if not isinstance(thread, threading._DummyThread):  # which is none of Python's, and cannot be waited for
+                # One that just begins cannot be joined yet.
+                thread._started.wait(max(0.0, give_up_s - time.monotonic()))  # type: ignore[attr-defined]
                 thread.join(max(0.0, give_up_s - time.monotonic()))
             if thread.is_alive():
                 yield f"thread {thread.name} is left\n{indented(stack_of(thread.ident))}".rstrip()

@@ -17,7 +17,7 @@ from minions.flow.parker import Parker
 from minions.life.traces import stack_of
 from minions.testing.arguments import function, names, patience, refuse
 
-__all__ = ["PATIENCE_S", "Sleepers", "WatchedThreads"]
+__all__ = ["PATIENCE_S", "Sleepers", "WatchedThreads", "is_of_another"]
 
 PATIENCE_S = 10.0
 """How long a test waits for something to happen, in real seconds, unless it says otherwise."""
@@ -132,13 +132,20 @@ class Sleepers:
 
 
 class WatchedThreads(OsThreads):
-    """The threads of the operating system, of which `Sleepers` knows who sleeps. See `minions.threads.Threads`."""
+    """The threads of the operating system, of which `Sleepers` knows who sleeps. See `minions.threads.Threads`.
+
+    Attributes:
+        is_open: whether a block of `running` is open that has its threads from here, and will look whether one is left.
+    """
 
     def __init__(self, sleepers: Sleepers) -> None:
+        self.is_open = False  # written by the thread of the test
         self._sleepers = sleepers
 
     def thread(self, target: Callable[[], None], name: str) -> threading.Thread:
-        return _Thread(self._sleepers, target, name)
+        thread = _Thread(self._sleepers, target, name)
+        thread.made_by = self
+        return thread
 
     def parker(self) -> Parker:
         return _Parker(self._sleepers)
@@ -151,7 +158,10 @@ class _Thread(threading.Thread):
         asleep: guarded by the condition of `Sleepers`.
         replica: the name of the component, with the number of the replica where there are several.
         component: its name.
+        made_by: where it comes from.
     """
+
+    made_by: WatchedThreads
 
     def __init__(self, sleepers: Sleepers, target: Callable[[], None], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
@@ -179,6 +189,11 @@ class _Thread(threading.Thread):
         with self._sleepers._changed:
             self._sleepers._alive.pop(self, None)
             self._sleepers._happened_locked()
+
+
+def is_of_another(thread: threading.Thread, threads: WatchedThreads) -> bool:
+    """Whether a thread is of another block of `running`, which is still open."""
+    return isinstance(thread, _Thread) and thread.made_by is not threads and thread.made_by.is_open
 
 
 class _Parker(Parker):

@@ -17,9 +17,10 @@ from minions.flow.unit import Unit
 from minions.life.plan import Plan
 from minions.life.ports import message_of
 
-__all__ = ["Story", "short"]
+__all__ = ["Story", "clipped", "short"]
 
 _MOST_CHARACTERS = 160
+_MOST_IN_A_LINE = 1_000
 
 
 class Story:
@@ -33,7 +34,7 @@ class Story:
         self.lines: list[str] = []
 
     def say(self, line: str) -> None:
-        self.lines.append(line)
+        self.lines.append(clipped(line))
 
     def unit(self, unit: Unit, where: str, plan: Plan) -> None:
         """A unit of work is whole."""
@@ -77,6 +78,11 @@ def short(value: object) -> str:
     except Exception as error:  # noqa: BLE001 - a value that cannot be shown must not hide what it was a part of
         text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 3]}..."
+
+
+def clipped(text: str, most: int = _MOST_IN_A_LINE) -> str:
+    """A text for people, of so many characters at most: errors may show a value whole, however large it is."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def _sent(channel: Channel, message: Any, stored: bytes | None) -> str:

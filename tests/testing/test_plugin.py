@@ -143,6 +143,78 @@ def test_the_components_are_seen_in_the_report_of_a_test_that_fails(child: pytes
     assert result.outlines.count("components:") == 3
 
 
+def test_the_components_are_seen_where_a_fixture_of_the_user_fails(child: pytest.Pytester) -> None:
+    child.makepyfile(
+        SYSTEM
+        + """
+    class Stops(Component):
+        def on_stop(self):
+            print("on_stop was run")
+
+        def ask(self): ...
+
+    @pytest.fixture
+    def started(harness):
+        h = harness(Stops()).start()
+        raise ValueError("the fixture fails")
+
+    def test_it(started): ...
+    """
+    )
+    result = run(child, "-s")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["-* minions: Stops -*"])
+    assert "on_stop was run" not in result.stdout.str()
+
+
+def test_a_fixture_makes_as_many_as_a_test_asks_for_and_each_is_in_the_report(child: pytest.Pytester) -> None:
+    child.makepyfile(
+        SYSTEM
+        + """
+    def test_many(harness, running):
+        one, other = harness(Sum(), name="one").start(), harness(Sum(), name="other").start()
+        for name in ("first", "second"):
+            system = System(name)
+            system.add(Sum())
+            system.connect(system.add(Numbers()).out, system._topology.nodes[0].blueprint.numbers)
+            with running(system):
+                pass
+        assert False
+
+    def test_it_is_the_same_within_a_test(harness, request):
+        assert request.getfixturevalue("harness") is harness
+    """
+    )
+    result = run(child)
+    result.assert_outcomes(failed=1, passed=1)
+    text = result.stdout.str()
+    assert text.count("minions: Sum") == 2
+    for name in ("one: running", "other: running", "minions: first", "minions: second"):
+        assert name in text
+
+
+def test_tests_in_processes_side_by_side(child: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    child.makepyfile(
+        SYSTEM
+        + """
+    @pytest.mark.parametrize("number", range(6))
+    def test_all(harness, running, fake_clock, explore, project_folder, number):
+        system, total = made()
+        with running(system, clock=fake_clock, folder=project_folder) as run:
+            run.until_idle()
+            assert total.total == 1
+        with harness(Sum()) as h:
+            h.send(h.component.numbers, number)
+        assert explore(made()[0], runs=3).runs == 3
+        assert number != 5
+    """
+    )
+    result = run(child, "-n2")
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(["-* minions: sums -*"])
+
+
 def test_a_harness_is_stopped_after_a_test_that_passes_and_dropped_after_one_that_fails(child: pytest.Pytester) -> None:
     child.makepyfile(
         """
