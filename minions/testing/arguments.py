@@ -26,9 +26,13 @@ def refuse(where: str, *problems: Iterable[str]) -> None:
 def refuse_other_times(method: str, seconds: object) -> None:
     """Raises where time cannot move on by that: UsageError where it is no number, ValueError where no clock moves like that."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise UsageError(f"{method}(): seconds={seconds!r} must be a number of seconds, such as {method}(seconds=60)")
+        raise UsageError(
+            f"{method}(): seconds={checks.shown(seconds)} must be a number of seconds, such as {method}(seconds=60)"
+        )
     if not (_is_finite(seconds) and seconds >= 0):
-        raise ValueError(f"{method}(seconds={seconds!r}): time moves on only, by a finite number of seconds")
+        raise ValueError(
+            f"{method}(seconds={checks.shown(seconds)}): time moves on only, by a finite number of seconds"
+        )
 
 
 def patience(name: str, value: object) -> Iterator[str]:
@@ -39,32 +43,32 @@ def patience(name: str, value: object) -> Iterator[str]:
 def finite(name: str, value: object) -> Iterator[str]:
     """A moment of a clock."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
-        yield f"{name}={value!r} must be a finite number of seconds"
+        yield f"{name}={checks.shown(value)} must be a finite number of seconds"
 
 
 def function(name: str, value: object, example: str) -> Iterator[str]:
     """Something that can be called."""
     if not callable(value):
-        yield f"{name}={value!r} must be a function, such as {example}"
+        yield f"{name}={checks.shown(value)} must be a function, such as {example}"
 
 
 def names(name: str, value: object) -> Iterator[str]:
     """A collection of texts; a single text is one of letters, and would name nobody."""
     fits = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
     if not (fits and isinstance(value, Iterable) and all(isinstance(each, str) for each in value)):
-        yield f'{name}={value!r} must be a list of the names of components, such as ["thermometer"]'
+        yield f'{name}={checks.shown(value)} must be a list of the names of components, such as ["thermometer"]'
 
 
 def mapping(name: str, value: object, example: str) -> Iterator[str]:
     """A dictionary."""
     if not isinstance(value, Mapping):
-        yield f"{name}={value!r} must be a dictionary, such as {example}"
+        yield f"{name}={checks.shown(value)} must be a dictionary, such as {example}"
 
 
 def path(name: str, value: object, what: str) -> Iterator[str]:
     """A text or a path."""
     if not isinstance(value, (str, os.PathLike)):
-        yield f"{name}={value!r} must be {what}: a text or a Path"
+        yield f"{name}={checks.shown(value)} must be {what}: a text or a Path"
 
 
 def _is_finite(value: float) -> bool:

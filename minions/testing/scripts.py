@@ -13,6 +13,7 @@ import attrs
 
 from minions.errors import UsageError
 from minions.fence import Mode
+from minions.model import checks
 from minions.model.component import Component
 from minions.model.ports import Outbox, classes_of, type_name
 from minions.model.topology import Topology
@@ -26,7 +27,7 @@ _ROWS = "script/"
 
 def _not_negative(wait: Wait, field: attrs.Attribute[float], value: object) -> None:
     if any(finite("seconds", value)) or value < 0:  # type: ignore[operator]
-        raise UsageError(f"Wait({value!r}): this is a number of seconds, 0 or more")
+        raise UsageError(f"Wait({checks.shown(value)}): this is a number of seconds, 0 or more")
 
 
 def _a_name(send: Send, field: attrs.Attribute[str], value: object) -> None:
@@ -101,6 +102,8 @@ def scripts_of(sources: Mapping[Any, Iterable[Any]], topology: Topology) -> dict
                 f"sources={{{who!r}: ...}}: there is no component of that name with a run() that a script could take the place "
                 f"of; those with one are {', '.join(own) or 'none at all'}"
             )
+        if node.name in scripts:
+            raise UsageError(f"sources={{...}}: {node.name} has two scripts, by its name and by itself: give it one")
         outboxes = node.declaration.outboxes
         scripts[node.name] = Script(node.name, [_step(node.name, step, outboxes) for step in _listed(node.name, steps)])
     return scripts

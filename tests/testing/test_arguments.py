@@ -12,6 +12,7 @@ import pytest
 
 from minions import Component, Inbox, Outbox, State, System, UsageError, every
 from minions.events import SystemStarted
+from minions.model import checks
 from minions.testing import (
     FakeClock,
     Faults,
@@ -84,7 +85,7 @@ def refused(call: Callable[[Any], object], value: Any, *words: str) -> None:
     """The error names all of these words, and the value."""
     with pytest.raises(UsageError) as caught:
         call(value)
-    for word in (*words, repr(value)):
+    for word in (*words, checks.shown(value)):
         assert word in str(caught.value)
 
 
@@ -296,6 +297,14 @@ def test_a_script_waits_for_a_time(value: Any) -> None:
 @pytest.mark.parametrize("value", NO_NUMBERS[2:])
 def test_a_script_sends_through_an_outbox_of_a_name(value: Any) -> None:
     refused(lambda value: Send(value, 1), value, "Send(", "name of the outbox")
+
+
+def test_a_source_has_one_script() -> None:
+    system = System("two")
+    source, total = system.add(Source()), system.add(Kept())
+    system.connect(source.out, total.numbers)
+    with pytest.raises(UsageError, match="source has two scripts, by its name and by itself: give it one"):
+        simulate(system, sources={"source": [1], source: [2]})
 
 
 def test_a_script_sends_what_the_outbox_carries_and_no_subclass() -> None:
