@@ -40,7 +40,7 @@ from minions.testing.outcome import Failure, Result
 from minions.testing.process import NO_FAILURES, OPERATOR, Model, Probe, Process, SimulatedLife
 from minions.testing.scripts import Script
 from minions.testing.story import Story, clipped, short
-from minions.testing.view import View
+from minions.testing.view import View, changed_in
 from minions.testing.world import Dropped, SimulatedThread, World, hearing_interrupts
 
 __all__ = ["Invariant", "Run", "Scenario", "one_after_the_other"]
@@ -208,12 +208,15 @@ class Run(Probe):
             process.crash()
         if self._misuse is not None:
             raise self._misuse
-        if self._failure is not None:
-            return self._failure
-        if died:
+        if self._failure is None and died:
             self._come_back()
             return None
-        return self._result()
+        if changed := changed_in(self._cache):
+            raise UsageError(
+                f"an invariant has changed what it was shown, a State of {changed}, so that the next look is at what it has made "
+                "of that: copy it first, as by list(...) or sorted(...)"
+            )
+        return self._failure or self._result()
 
     def _judge_end(self) -> None:
         runtime = self._process.runtime

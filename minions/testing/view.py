@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from minions.errors import UsageError
+from minions.errors import CannotEncode, UsageError
 from minions.flow import rows
 from minions.flow.channel import Channel, Entry
+from minions.flow.codec import TypeCodec
 from minions.flow.ledger import Ledger, Recovered
 from minions.flow.storage import RowReader
 from minions.life.plan import NodePlan
@@ -23,7 +24,7 @@ from minions.model.topology import Topology
 from minions.testing.callers import Called, Caller
 from minions.testing.disk import MemoryDisk
 
-__all__ = ["ComponentView", "Picture", "View"]
+__all__ = ["ComponentView", "Picture", "View", "changed_in"]
 
 Read = dict[tuple[str, str, str], Any]
 """By the picture, the component and what was asked for of it."""
@@ -229,6 +230,23 @@ class ComponentView:
         if key not in self._cache:
             self._cache[key] = codec.decode(stored)
         return self._cache[key]
+
+
+def changed_in(cache: Mapping[Any, Any]) -> str:
+    """The type of a state that an invariant was shown and has changed, which hides from the next look what the state is."""
+    for key, value in cache.items():
+        if isinstance(key, tuple) and not key[0].immutable and _has_changed(value, *key):
+            return str(key[0].name)
+    return ""
+
+
+def _has_changed(value: Any, codec: TypeCodec[Any], stored: bytes) -> bool:
+    try:
+        if codec.encode(value) == stored:
+            return False
+    except CannotEncode:
+        return True
+    return bool(value != codec.decode(stored))  # a set that is the same may be stored in another order
 
 
 class _Whole:

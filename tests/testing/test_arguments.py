@@ -350,3 +350,41 @@ def test_what_calls_answer(value: Any) -> None:
         "answers=",
         "a dictionary",
     )
+
+
+# What invariants do ---------------------------------------------------------------------------------------------------
+
+
+class Listed(Component):
+    numbers = Inbox(int)
+    seen = State(list[int])
+    names = State(set[str])
+
+    @numbers.handler
+    def add(self, number: int) -> None:
+        self.seen.append(number)
+        self.names.add(str(number))
+
+
+@pytest.mark.parametrize("value", [99, "of another type"])
+@pytest.mark.parametrize("name", ["invariants", "at_end"])
+def test_an_invariant_that_changes_what_it_was_shown_is_refused(name: str, value: Any) -> None:
+    system = System("listing")
+    source, listed = system.add(Source()), system.add(Listed())
+    system.connect(source.out, listed.numbers)
+
+    def changes(view: View) -> None:
+        view[listed].seen.append(value)
+
+    def looks(view: View) -> None:
+        sorted(view[listed].seen)
+        set(view[listed].names)
+        assert view[listed].names >= set()
+
+    arguments: dict[str, Any] = {name: changes}
+    with pytest.raises(
+        UsageError, match=r"an invariant has changed what it was shown, a State of list\[int\].*copy it first"
+    ):
+        simulate(system, **arguments)
+    arguments = {name: looks}
+    assert explore(system, 20, progress=lambda line: None, **arguments).runs == 20
