@@ -211,6 +211,14 @@ class ComponentView:
         self._read[self._prefix, f"{self._home_of}.", name] = shown
         return value
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            component = self._plan.node.name
+            raise UsageError(
+                f"view[{component!r}].{name} = ...: an invariant looks, and changes nothing: have {component} do that"
+            )
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         return f"<view of {self._plan.node.name}>"  # the same in each run, because an assertion may show it
 

@@ -388,3 +388,11 @@ def test_an_invariant_that_changes_what_it_was_shown_is_refused(name: str, value
         simulate(system, **arguments)
     arguments = {name: looks}
     assert explore(system, 20, progress=lambda line: None, **arguments).runs == 20
+
+
+def test_an_invariant_assigns_to_nothing() -> None:
+    def assigns(view: View) -> None:
+        view["sum"].total = 5
+
+    with pytest.raises(UsageError, match=r"view\['sum'\]\.total = \.\.\.: an invariant looks, and changes nothing"):
+        simulate(summing(), invariants=assigns)
