@@ -49,8 +49,8 @@ class Faults:
         retries: how likely an operator retries a dead letter, while there is one, after each unit and commit.
         drops: how likely an operator drops one then, for good, so that its message is lost.
         most: how many of all of these there are in one run.
-        spare: whether faults are kept to what a sound system bears, as said above. If not, messages may be set aside and
-            components given up, and the invariants have to know.
+        spare: whether faults are kept to what a sound system bears, as said above. If not, messages may be set aside, which
+            the invariants have to know, and components given up: then the system ends, and is started again.
     """
 
     errors: float = attrs.field(default=0.02, validator=_likely)

@@ -231,10 +231,20 @@ class Run(Probe):
             # As it should be: a thread that stood still for too long was abandoned, and a service manager starts it again.
             self._death = "with a thread that had been abandoned and was still alive"
             self._say(f"the system ended {self._death}")
+        elif (
+            runtime.stopped is not None and runtime.stopped.problems and self._gave_up_for_faults and not self._stopping
+        ):
+            self._death = f"because something was given up ({'; '.join(runtime.stopped.problems)})"
+            self._say(f"the system ended {self._death}")
         elif runtime.stopped is not None and runtime.stopped.problems and not runtime.stopped.survivors:
             self._fail(("ended",), f"the system has ended and not in order: {'; '.join(runtime.stopped.problems)}")
         else:
             self._look_at_all(at_end=True)
+
+    @property
+    def _gave_up_for_faults(self) -> bool:
+        """Whether there were so many faults that it is in order to give up a component, or the disk."""
+        return not self._scenario.faults.spare and self._counted["errors"] + self._counted["disk_errors"] > 0
 
     def _come_back(self) -> None:
         if self.choices.one_of("power loss", self._likely_power_losses):

@@ -206,3 +206,17 @@ def test_a_letter_that_is_retried_and_kept_all_the_same_is_found(monkeypatch: py
     monkeypatch.setattr(Unit, "put", put_and_keep)
     with pytest.raises(SimulationFailed, match="each_is_in_one_place does not hold"):
         runs(RETRIES)
+
+
+def test_without_mercy_a_component_may_be_given_up_and_a_service_manager_starts_the_system_again() -> None:
+    merciless = attrs.evolve(QUIET, errors=0.5, retries=0.2, most=20, spare=False)
+    given_up: Counter[bool] = Counter()
+
+    def note(view: View) -> None:
+        all_are_somewhere(view)
+        given_up[view.now_s > 1_001.0] += 1
+
+    results = runs(merciless, seeds=60, at_end=note)
+    assert all(result.finished for result in results)
+    assert sum(given_up.values()) == 60
+    assert given_up[True] > 5
