@@ -428,6 +428,7 @@ class SimulatedThread:
         doomed, self.greenlet, self._target, self._alive = self.greenlet, None, None, False
         if not doomed:  # it was never given a turn, or has ended
             return
+        doomed.parent = self._world._running()  # perhaps a thread of another world, in which garbage was collected
         doomed.throw(Dropped(f"{self.name} belongs to a process that is dead"))
         if not doomed.dead:
             _left.append(doomed)

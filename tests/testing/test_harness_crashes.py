@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from minions import CallFailed, Component, Inbox, Outbox, Phase, State, UsageError, every
@@ -235,3 +237,22 @@ def test_a_crash_that_never_came_is_told_of_at_the_end_of_the_block() -> None:
     with harness(Average()) as h:
         h.crash_in("on_stop")
     assert h.crashed
+
+
+def test_code_under_a_harness_may_free_another_one() -> None:
+    """As the collector of garbage does, wherever it happens to run, with one that a failed test has left behind."""
+    others = [harness(Average()).start(), harness(Average()).start()]
+
+    class Frees(Component):
+        numbers = Inbox(int)
+        total = State(int)
+
+        @numbers.handler
+        def handle(self, number: int) -> None:
+            others.clear()
+            gc.collect()
+            self.total += number
+
+    with harness(Frees()) as h:
+        h.send(h.component.numbers, 1, 2)
+        assert h.component.total == 3
