@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from minions import (
@@ -29,7 +28,7 @@ from minions import (
 )
 from minions.clock import SystemClock
 from minions.life.capture import MOST_READS
-from minions.life.crash import KeptRead, KeptReads, crash_in, crashes_in
+from minions.life.crash import KeptReads, crash_in, crashes_in
 from minions.testing import FakeClock
 from tests.life.conftest import Gate, Number, Start
 from tests.life.crashing import NEVER, ONCE, Bug, Numbers, run_to_the_end, the_crash
@@ -791,7 +790,3 @@ class TestACrashWithoutReads:
             "it reads self.now(), and what it had read of the clock was not recorded: the version that has recorded the crash "
             "kept no clock reads; say what it reads: "
         )
-
-    def test_reads_that_were_not_made_are_not_missed(self) -> None:
-        assert attrs.fields_dict(KeptReads)["missing"].default == ""
-        assert KeptReads((KeptRead("now", 1.0),)).missing == ""
