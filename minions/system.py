@@ -28,9 +28,10 @@ from minions.life.dead_letters import DeadLetters, opened_apart
 from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now
 from minions.life.history import MOST_ROWS, History
 from minions.life.kept import Kept
+from minions.life.options import Options
 from minions.life.plan import Known, Plan
 from minions.life.replaying import Replay, replay
-from minions.life.runtime import Options, Runtime
+from minions.life.runtime import Runtime
 from minions.life.settings import Configured, Settings
 from minions.life.statistics import Statistics
 from minions.life.status import ComponentStatus

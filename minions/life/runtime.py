@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import attrs
 
@@ -25,16 +23,12 @@ from minions.clock import Clock
 from minions.errors import ChangeFailed, StoreError
 from minions.fence import Fence, Mode
 from minions.flow import rows
-from minions.flow.board import Board
-from minions.flow.channel import Entry
 from minions.flow.histogram import Histogram
 from minions.flow.journal import Journal
-from minions.flow.ledger import Recovered
 from minions.flow.os_threads import OS_THREADS
 from minions.flow.statistics import FlowStatistics
-from minions.flow.storage import FolderStorage, Storage
-from minions.flow.writer import Writer
-from minions.life import commands, deaths
+from minions.flow.storage import Storage
+from minions.life import commands
 from minions.life.actions import (
     Abandon,
     Action,
@@ -49,30 +43,25 @@ from minions.life.actions import (
     Unserved,
     WatchIdle,
 )
-from minions.life.capture import Capture
 from minions.life.dead_letters import DeadLetters
 from minions.life.history import MOST_ROWS, History
 from minions.life.ladder import Ladder
 from minions.life.life import Life
 from minions.life.machine import thread_cpu_s
+from minions.life.options import Options
 from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
+from minions.life.persistence import Persistence
 from minions.life.plan import NodePlan, Plan
-from minions.life.recorder import Recorder
-from minions.life.recovery import restore
 from minions.life.sheltered import ShelteredLife
 from minions.life.statistics import ComponentStatistics, ProcessStatistics, Statistics, WatchdogStatistics
 from minions.life.status import ComponentStatus, Deadlines
 from minions.life.supervision import Supervision
 from minions.life.supervisor import Supervisor
-from minions.life.tables import tables_on_disk
 from minions.life.thread import ComponentThread
 from minions.life.traced import TracedJournal, TracedLife, TracedShelteredLife
 from minions.life.traces import describe, stack_of
 from minions.life.watchdog import Seen
-from minions.model.crashes import Crashes
-from minions.model.limits import Watchdog
-from minions.model.partition import home_of
 from minions.model.topology import Node, Topology
 from minions.observe.hooks import Hooks
 from minions.observe.observer import Observer
@@ -85,35 +74,6 @@ _LEAST_TIME_FOR_LAST_COMMIT_S = 2.0
 _LAST_WORDS_TIMEOUT_S = 1.0
 _OF_THE_PROCESS = tuple(field.name for field in attrs.fields(ProcessStatistics))
 _OF_THE_WATCHDOG = tuple(field.name for field in attrs.fields(WatchdogStatistics))
-
-
-@attrs.frozen(kw_only=True)
-class Options:
-    """How a system runs.
-
-    Attributes:
-        folder: where its state is kept.
-        synchronous: what a commit survives: "NORMAL" the end of the process, "FULL" the loss of power too.
-        stop_timeout_s: the one deadline for an orderly stop.
-        give_up_commit_s: how long a commit that fails (a full disk) is tried again before the system stops.
-        forever: stay when nothing can happen any more.
-        most_zombies: how many abandoned threads may be alive.
-        watchdog: what is looked at while it runs.
-        crashes: what is kept of those that fail.
-        program: the file that made the system, from the state folder; empty where it is not known.
-        module: what that is called as a module; likewise.
-    """
-
-    folder: Path
-    synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
-    stop_timeout_s: float = 10.0
-    give_up_commit_s: float = 60.0
-    forever: bool = False
-    most_zombies: int = 16
-    watchdog: Watchdog = Watchdog()
-    crashes: Crashes = Crashes()
-    program: str = ""
-    module: str = ""
 
 
 class Runtime:
@@ -163,7 +123,6 @@ class Runtime:
         self.name = name
         self.plan = plan
         self._threads_from = threads
-        self._storage = storage if storage is not None else FolderStorage(options.folder)
         self._units = units
         self.journal = (
             self.journal_class(clock, durable=plan.durable, get_ident=threads.get_ident)
@@ -181,27 +140,24 @@ class Runtime:
         )
         self._options = options
         self._clock = clock
-        self.disk = self._storage.reader()
-        self._board: Board | None = None  # written before anything runs, and by the supervisor's thread at the end
         self._observer = self.observer_class(
             on_event, self._report_defect, f"{name}/observer", clock, threads.parker(), hooks, threads.thread
         )
         self._ladder = Ladder(name, self._observer.post, threads)
-        self._recorder: Recorder | None = None
-        if options.crashes.enabled and plan.durable and storage is None:  # otherwise there is no folder
-            log = logging.getLogger(f"minions.{name}")
-            self._recorder = Recorder(
-                name,
-                options.folder,
-                options.crashes,
-                clock,
-                log,
-                program=options.program,
-                module=options.module,
-            )
         self._threads: dict[str, ComponentThread] = {}  # supervisor's thread only
         self._began_s = clock.monotonic()
-        self._writer: Writer | None = None
+        self._persistence = Persistence(
+            name,
+            plan,
+            options,
+            self.journal,
+            clock,
+            threads,
+            storage,
+            self._observer.post,
+            self._commit_trouble,
+        )
+        self.disk = self._persistence.disk
         self._supervisor = Supervisor(
             Supervision(
                 topology,
@@ -265,7 +221,7 @@ class Runtime:
         try:
             self._observer.start()
             if self.plan.durable:
-                self._open()
+                self._persistence.open(self._units)
             self.journal.on_idle = lambda: self.post(commands.Idle())
             self.on_open()
             if self._options.watchdog.enabled:
@@ -292,14 +248,10 @@ class Runtime:
             error: why. Whoever was told that the state was opened is told of the end too: a plugin may have opened something.
         """
         self._patrol.close(_LAST_WORDS_TIMEOUT_S)
-        if self._recorder is not None:
-            self._recorder.close(_LAST_WORDS_TIMEOUT_S)
-        if self._board is not None:
-            self._board.close()
-        self.disk.close()
+        self._persistence.close_records(_LAST_WORDS_TIMEOUT_S)
         self.on_closing()
-        if self._writer is not None:
-            self._writer.close(_LEAST_TIME_FOR_LAST_COMMIT_S)
+        self._persistence.close_store(_LEAST_TIME_FOR_LAST_COMMIT_S)
+        if self._persistence.is_open:
             self._observer.post(
                 events.SystemStopped(
                     reason="failed",
@@ -343,7 +295,8 @@ class Runtime:
         threads = list(self._threads.values())
         flow = self.journal.statistics(self.plan.channels.values(), [thread.life.fence for thread in threads])
         cpu_s = {thread.life.name: _cpu_s_of(thread) for thread in threads}
-        sample, seen, writer = self.seen.sample, self.seen, self._writer
+        sample, seen = self.seen.sample, self.seen
+        commit_latency, commit_writing = self._persistence.latencies()
         return Statistics(
             up_for_s=self._clock.monotonic() - self._began_s,
             inboxes=flow.inboxes,
@@ -352,8 +305,8 @@ class Runtime:
             bytes_unsaved=flow.bytes_unsaved,
             commits=flow.commits,
             units_committed=flow.units_committed,
-            commit_latency=Histogram() if writer is None else writer.latency.take(),
-            commit_writing=Histogram() if writer is None else writer.writing.take(),
+            commit_latency=commit_latency,
+            commit_writing=commit_writing,
             process=ProcessStatistics()
             if sample is None
             else ProcessStatistics(**{name: getattr(sample, name) for name in _OF_THE_PROCESS}),
@@ -463,8 +416,7 @@ class Runtime:
 
     def end_at_once(self) -> None:
         """Notes that nothing is in work, because the process is about to end at somebody's wish, whatever its threads do."""
-        if self._board is not None:
-            self._board.end()
+        self._persistence.end_at_once()
 
     def end(self) -> None:
         """Stops in order and blocks until all is over and was told; returns at once when it was never started."""
@@ -502,91 +454,6 @@ class Runtime:
         reached = self._threads_from.signal()
         self.post(commands.Reached(reached.set))
         return reached.wait(timeout_s)
-
-    def _open(self) -> None:
-        codecs = {name: channel.codec for name, channel in self.plan.channels.items()}
-        writer = Writer(
-            self._options.folder,
-            {name: codec.name for name, codec in codecs.items() if codec is not None},
-            self._clock,
-            run_id=self.plan.run_id,
-            synchronous=self._options.synchronous,
-            give_up_s=self._options.give_up_commit_s,
-            on_trouble=self._commit_trouble,
-            on_resumed=lambda failures: self._observer.post(events.CommitsResumed(failures)),
-            threads=self._threads_from,
-            open_store=lambda: self._storage.open(self._options.synchronous),
-        )
-        recovered = writer.open()
-        try:
-            strangers = restore(recovered, self.plan, self.journal, self.disk, self._options.folder)
-            writer.begin(self.journal)
-            outlived = self._put_up_board(recovered)
-            if self._units is not None:
-                self._units.durable = frozenset(
-                    channel.name for channel in self.plan.channels.values() if channel.durable
-                )
-                self._units.resume(self._options.folder)
-        except BaseException:  # what is wrong with what was kept, and Ctrl-C: the folder must not stay locked
-            self.disk.close()
-            writer.close()
-            raise
-        self._writer = writer
-        self._observer.post(
-            events.StateOpened(
-                folder=str(self._options.folder),
-                resumed=not recovered.is_empty or any(True for _ in tables_on_disk(self.disk)),
-                waiting_messages=sum(channel.size for channel in self.plan.channels.values()),
-                commits_lost=writer.commits_lost,
-                perhaps_lost=writer.perhaps_lost,
-                strangers=strangers,
-            )
-        )
-        for event in outlived:
-            self._observer.post(event)
-
-    def _put_up_board(self, recovered: Recovered) -> list[events.Event]:
-        """Deals with what earlier processes have died of, and notes from now on what is in work."""
-        died = deaths.Deaths.of(self._storage.left_board(), recovered.channels)
-        told = deaths.answer(
-            died, self.plan.channels, self.journal, self._clock, self._threads_from, self._record_death
-        )
-        lives = [
-            (life, channel.name)
-            for plan in self.plan.nodes.values()
-            for life in plan.node.lives()
-            for channel in plan.reads.values()
-            if channel.durable
-        ]
-        self._board = self._storage.make_board(lives, died.counted, died.early)
-        return told
-
-    def _record_death(self, entry: Entry, letter: rows.DeadLetter) -> None:
-        """Records a message that processes have died of, with the state that it would meet now; nobody knows at which line."""
-        if self._recorder is None:
-            return
-        component, _, inbox = letter.channel.partition(".")
-        node = self.plan.nodes[component].node
-        partition = None if node.partition_by is None else entry[4]
-        home = component if partition is None else home_of(component, partition)
-        self._recorder.take(
-            Capture(
-                component=component,
-                of=type(node.blueprint),
-                epoch=0,
-                kind="run" if node.declaration.has_run else "handler",
-                where=node.declaration.handlers.get(inbox, "run"),
-                error=letter.error,
-                message_id=letter.message_id,
-                at=letter.at,
-                monotonic_s=self._clock.monotonic(),
-                partition=partition,
-                states=self.journal.stored_states(home),
-                received=[entry],
-                attempt=letter.attempts,
-                set_aside=True,
-            )
-        )
 
     # ------------------------------------------------------------------ actions, on the supervisor's thread
     def _act(self, action: Action) -> None:
@@ -644,9 +511,9 @@ class Runtime:
             self.log_of(component),
             self._set_aside,
             self.disk,
-            None if self._board is None else self._board.marks(component, plan.reads.values()),
+            self._persistence.marks(component, plan.reads.values()),
             self._threads_from,
-            self._recorder,
+            self._persistence.recorder,
         )
         before = self._threads.get(component)
         thread = self._threads[component] = ComponentThread(
@@ -709,22 +576,14 @@ class Runtime:
                 thread.join(1.0)
         self._patrol.close(_LAST_WORDS_TIMEOUT_S)
         left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
-        if self._recorder is not None:  # the other half is for the last commit
-            self._recorder.close(max(left_s / 2, _LAST_WORDS_TIMEOUT_S))
-        if self._board is not None:
-            self._board.close()
-        self.disk.close()
+        # The other half is for the last commit.
+        self._persistence.close_records(max(left_s / 2, _LAST_WORDS_TIMEOUT_S))
         self.on_closing()
         left_s = self._supervisor.supervision.stop_by_s - self._clock.monotonic()
-        if self._writer is not None:
-            in_time = self._writer.close(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S))
-            failure = None if self._writer.failure is None else str(self._writer.failure)
-            self._all_on_disk = in_time and failure is None
-            if not in_time:
-                then = f": {failure}" if failure is not None else "; the next start goes on from before them"
-                problems = (*problems, f"the last units were not on disk in time{then}")
-            elif failure is not None and failure not in problems:
-                problems = (*problems, failure)
+        unwritten = self._persistence.close_store(max(left_s, _LEAST_TIME_FOR_LAST_COMMIT_S))
+        self._all_on_disk = not unwritten
+        if unwritten and unwritten not in problems:
+            problems = (*problems, unwritten)
         self._say_that_all_is_over(reason, survivors, problems)
 
     def _say_that_all_is_over(self, reason: str, survivors: tuple[str, ...], problems: tuple[str, ...]) -> None:

@@ -18,7 +18,8 @@ from minions.clock import Clock, SystemClock
 from minions.flow import rows
 from minions.flow.os_threads import OS_THREADS
 from minions.flow.store import Store, read_rows
-from minions.life.runtime import Options, Runtime
+from minions.life.options import Options
+from minions.life.runtime import Runtime
 from minions.testing import FakeClock
 from minions.testing.clock import RealClock
 from tests.ending import no_thread_is_left

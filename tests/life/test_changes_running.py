@@ -20,7 +20,7 @@ from minions.errors import ChangeFailed, InboxFull, StoreError, UsageError
 from minions.life import commands
 from minions.life.life import Life
 from minions.life.lifecycle import Phase
-from minions.life.runtime import Runtime
+from minions.life.persistence import Persistence
 from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
 from tests.system.conftest import PRELUDE, Child
 
@@ -607,15 +607,15 @@ class Opening:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> None:
         self.gate = Gate()
-        really = Runtime._open
+        really = Persistence.open
 
-        def open_(runtime: Runtime) -> None:
+        def open_(persistence: Persistence, *rest: Any) -> None:
             self.gate.pass_through()
             if error is not None:
                 raise error
-            really(runtime)
+            really(persistence, *rest)
 
-        monkeypatch.setattr(Runtime, "_open", open_)
+        monkeypatch.setattr(Persistence, "open", open_)
 
 
 @contextmanager

@@ -153,8 +153,8 @@ class TestTrouble:
         told = [record.getMessage() for record in caplog.records if "recorded" in record.getMessage()]
         assert len(told) == 1
         assert told[0].startswith("failing: a crash cannot be recorded (")
-        assert run.runtime._recorder is not None
-        assert run.runtime._recorder.lost == 5
+        assert run.runtime._persistence.recorder is not None
+        assert run.runtime._persistence.recorder.lost == 5
 
     def test_a_disk_that_was_full_for_a_while_is_told_when_it_begins_and_when_it_is_over(
         self, failing: System, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
