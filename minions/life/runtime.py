@@ -6,21 +6,18 @@ meet; the fields below it are written before it is set and read after.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 
 import attrs
 
 from minions import events
 from minions.clock import Clock
-from minions.errors import ChangeFailed, StoreError
+from minions.errors import StoreError
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.histogram import Histogram
@@ -51,6 +48,7 @@ from minions.life.machine import thread_cpu_s
 from minions.life.options import Options
 from minions.life.outsider import Outsider
 from minions.life.patrol import Patrol
+from minions.life.pending import Pending
 from minions.life.persistence import Persistence
 from minions.life.plan import NodePlan, Plan
 from minions.life.sheltered import ShelteredLife
@@ -186,11 +184,7 @@ class Runtime:
             on_fault=self._report_defect,
             threads=threads,
         )
-        self._promises: dict[
-            int, Future[None]
-        ] = {}  # an entry is made before its command is posted, and taken by its answer
-        self._promise_numbers = itertools.count(1)
-        self._waiting_for_end: deque[Future[None]] = deque()
+        self._pending = Pending(name, self._report_defect)
         self._started = False
         self._all_on_disk = True  # supervisor's thread only
         self._ended = threads.signal()
@@ -342,10 +336,7 @@ class Runtime:
             components: the names of components; None for all.
             by: who wishes it.
         """
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()
-        number = next(self._promise_numbers)
-        self._promises[number] = future
+        number, future = self._pending.change()
         self.post(kind(components, by, number))
         if self.is_over:
             self._tell_that_all_is_over()
@@ -407,9 +398,7 @@ class Runtime:
 
     def when_over(self) -> Future[None]:
         """A future that is done when all is over."""
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()
-        self._waiting_for_end.append(future)
+        future = self._pending.end()
         if self.is_over:
             self._tell_that_all_is_over()
         return future
@@ -467,7 +456,7 @@ class Runtime:
             case Unserved(component):
                 self._close_calls(component)
             case Keep(promise, broken):
-                self._keep(promise, broken)
+                self._pending.keep(promise, broken)
             case WatchIdle():
                 self._watch_idle()
             case Notify(event):
@@ -529,21 +518,6 @@ class Runtime:
         except RuntimeError as error:  # the machine gives no further thread
             life.give_up()
             self.post(commands.Failed(component, epoch, "on_start", describe(error), ""))
-
-    def _keep(self, promise: int, broken: str) -> None:
-        future = self._promises.pop(promise, None)
-        if future is not None:  # otherwise another thread was faster, because all is over
-            self._settle(future, ChangeFailed(f"{self.name}: {broken}") if broken else None)
-
-    def _settle(self, future: Future[None], error: ChangeFailed | None = None) -> None:
-        """Answers a future; what that calls back may raise whatever it likes."""
-        try:
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-        except BaseException as raised:  # noqa: BLE001 - reported: it is no reason for the supervisor to fail
-            self._report_defect(raised)
 
     def _end_life(self, action: AskToStop | Throw | Abandon) -> None:
         match action:
@@ -621,11 +595,7 @@ class Runtime:
     def _tell_that_all_is_over(self) -> None:
         """Answers whoever waits for something; on any thread."""
         why = "the system has ended" if self.refusal is None else f"the system has not started: {self.refusal}"
-        for promise in list(self._promises):
-            self._keep(promise, why)
-        while self._waiting_for_end:
-            with suppress(IndexError):  # another thread was faster
-                self._settle(self._waiting_for_end.popleft())
+        self._pending.all_is_over(why)
 
     def _end_without_order(self, error: BaseException) -> None:
         """Ends everything although the supervisor has failed: nobody may act any more, and what was whole is committed."""
