@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice, zip_longest
 
 from minions.clock import Clock, Parkable
-from minions.errors import CommitTimeout, InboxFull, StopRequested, StoreError, UsageError
+from minions.errors import InboxFull, StopRequested, UsageError
 from minions.fence import Fence, Mode
 from minions.flow import rows
 from minions.flow.call_broker import CallBroker
 from minions.flow.calls import Answer, CallQueue
 from minions.flow.channel import Channel, Entry, Reader, Ticket, Wakes
-from minions.flow.epoch import Epoch, Sealed
+from minions.flow.group_commit import GroupCommit
 from minions.flow.histogram import Histogram
 from minions.flow.lane import Lane
 from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
@@ -31,8 +31,6 @@ from minions.flow.unit import Unit
 __all__ = ["Journal"]
 
 _ENDING = Mode.ENDING
-_MOST_UNSAVED_UNITS = 8_192
-_MOST_UNSAVED_BYTES = 64 << 20
 
 
 class Journal:
@@ -45,6 +43,7 @@ class Journal:
             ``with journal.turnstile, journal.lock:``; who left the turnstile out would leave threads asleep.
         turnstile: where the threads wait that find the lock taken.
         calls: those between components, under the same lock.
+        commits: what becomes of whole units on their way to the disk, likewise.
         states: the stored forms of each component's states, by component and state.
         ticks: the row of each schedule, by `rows.tick_key`; also where nothing is kept on disk.
         durable: whether anything is written at all; fixed before the first unit.
@@ -72,23 +71,10 @@ class Journal:
         self.on_idle: Callable[[], None] = lambda: None
         self._clock = clock
         self.calls = CallBroker(self.lock, self.turnstile, clock)
+        self.commits = GroupCommit(self.lock, self.turnstile, clock)
         self._get_ident = get_ident
         self._lanes: dict[Fence, list[tuple[Channel, Lane]]] = {}
         self._sent: Counter[str] = Counter()  # by lives that are over
-        self._epoch = Epoch(1)
-        self._sealed: Sealed | None = None  # what is being written
-        self._unsaved_units = 0  # in the open epoch and in the one that is being written
-        self._unsaved_bytes = 0
-        self._window_line: list[Ticket] = []
-        self._durable_epoch = 0  # everything up to this epoch is on disk
-        self._durable_units = 0
-        self._commit_line: list[tuple[int, Ticket]] = []
-        # Who has something to do after a commit, by the name of the life, and is woken at each until it is done.
-        self._owing: dict[str, Parkable] = {}
-        self._writer: Parkable | None = None
-        self._writer_asleep = False
-        self._closing = False
-        self._failure: StoreError | None = None
 
     # ------------------------------------------------------------------ units
     def submit(self, unit: Unit, fence: Fence, parker: Parkable, mailbox: Mailbox | None = None) -> Ticket | None:
@@ -137,9 +123,9 @@ class Journal:
         wakes: Wakes = []
         now_s = self._clock.monotonic()
         with self.turnstile, self.lock:
-            if self._closing:
+            if self.commits.closing:
                 raise UsageError(f"{unit.component}: the system is about to end; do it again when it has ended")
-            ticket = self._admit_to_window_locked(parker, now_s)
+            ticket = self.commits.admit_locked(parker, now_s)
             if ticket is None:
                 for channel, _, _, _ in unit.sends:
                     channel.size += 1
@@ -211,8 +197,8 @@ class Journal:
                     return False
                 if fence.mode is Mode.ENDING:
                     raise StopRequested(f"{fence.component} was asked to stop")
-                if self._failure is not None:
-                    raise self._failure
+                if self.commits.failure is not None:
+                    raise self.commits.failure
                 if not late:
                     return True
                 if ticket.channel is not None:
@@ -230,7 +216,7 @@ class Journal:
         with self.turnstile, self.lock:
             if ticket is not None and not ticket.granted:
                 if ticket.channel is None:
-                    self._window_line.remove(ticket)
+                    self.commits.leave_window_locked(ticket)
                 else:
                     ticket.channel.leave_line_locked(ticket, now_s, wakes)
             for channel, count in unit.granted.items():
@@ -249,7 +235,7 @@ class Journal:
         reads comes before what it feeds. Whoever waits then waits only for what comes later than all that it holds, and units
         that hold room and wait for more cannot wait for each other in a circle.
         """
-        if self.durable and (ticket := self._admit_to_window_locked(parker, now_s)) is not None:
+        if self.durable and (ticket := self.commits.admit_locked(parker, now_s)) is not None:
             return ticket
         granted = unit.granted
         for channel, need in _needs(unit):
@@ -267,16 +253,6 @@ class Journal:
                 )
         return None
 
-    def _admit_to_window_locked(self, parker: Parkable, now_s: float) -> Ticket | None:
-        """A ticket where too much is not on disk yet."""
-        if self._failure is not None:
-            raise self._failure
-        if self._unsaved_units < _MOST_UNSAVED_UNITS and self._unsaved_bytes < _MOST_UNSAVED_BYTES:
-            return None
-        ticket = Ticket(parker, now_s)
-        self._window_line.append(ticket)
-        return ticket
-
     def _merge_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> None:
         durable = self._settle_locked(unit, now_s, wakes, mailbox)
         durable |= self._deliver_locked(unit, now_s, wakes)
@@ -286,7 +262,8 @@ class Journal:
             self.ticks.update(unit.keyed.get(rows.TICKS, ()))
             if not self.durable:
                 return
-        epoch = self._epoch
+        commits = self.commits
+        epoch = commits.epoch
         if unit.states:
             kept = self.states.setdefault(unit.home, {})
             kept.update(unit.states)
@@ -297,10 +274,10 @@ class Journal:
             epoch.first_s = now_s
         epoch.units += 1
         epoch.size_bytes += unit.size_bytes
-        self._unsaved_units += 1
-        self._unsaved_bytes += unit.size_bytes
-        if self._writer_asleep:
-            self._wake_writer_locked(wakes)
+        commits.unsaved_units += 1
+        commits.unsaved_bytes += unit.size_bytes
+        if commits.writer_asleep:
+            commits.wake_writer_locked(wakes)
 
     def _settle_locked(self, unit: Unit, now_s: float, wakes: Wakes, mailbox: Mailbox | None) -> bool:
         """Settles what a unit has received; whether any of it was durable."""
@@ -316,7 +293,7 @@ class Journal:
             if mailbox is not None:
                 mailbox.in_hand.popleft()
             if channel.codec is not None:
-                self._epoch.settled(channel)
+                self.commits.epoch.settled(channel)
                 durable = True
         return durable
 
@@ -330,7 +307,7 @@ class Journal:
             if sequence >= channel.mark_due:
                 channel.mark_locked(sequence, partition, now_s)
             if stored is not None:
-                self._epoch.sent(channel, sequence, stored)
+                self.commits.epoch.sent(channel, sequence, stored)
                 durable = True
         unit.granted.clear()  # the room now belongs to the messages
         return durable
@@ -481,7 +458,7 @@ class Journal:
         will wake by itself, it may then do something with it.
         """
         with self.turnstile, self.lock:
-            if not self._owing.keys().isdisjoint(components):
+            if not self.commits.owing.keys().isdisjoint(components):
                 return False
             if any(queue.waiting or queue.in_work for queue in calls):
                 return False
@@ -514,8 +491,8 @@ class Journal:
         wakes: Wakes = []
         with self.turnstile, self.lock:
             fence.check_locked()
-            if self._owing.get(fence.component) is not mailbox.parker:
-                self._owing.pop(fence.component, None)  # a life that has failed owes until there is another
+            if self.commits.owing.get(fence.component) is not mailbox.parker:
+                self.commits.owing.pop(fence.component, None)  # a life that has failed owes until there is another
             mailbox.fence = fence
             self.calls.life_is_up_locked(mailbox, fence)
             for channel in mailbox.channels:
@@ -607,60 +584,7 @@ class Journal:
         with self.turnstile, self.lock:
             fence.parkers.remove(parker)
 
-    # ------------------------------------------------------------------ committing
-    def commit_ticket(self, parker: Parkable) -> Ticket | None:
-        """A ticket that is granted when every unit so far is on disk; None when it is already.
-
-        Raises:
-            StoreError: the store has failed for good.
-        """
-        with self.turnstile, self.lock:
-            if self._failure is not None:
-                raise self._failure
-            last = self._last_epoch_locked()
-            if self._durable_epoch >= last:
-                return None
-            ticket = Ticket(parker, self._clock.monotonic())
-            self._commit_line.append((last, ticket))
-            return ticket
-
-    def waits_for_commit(self, ticket: Ticket, fence: Fence, deadline_s: float | None) -> bool:
-        """Whether a ticket of `commit_ticket` is still to be waited for.
-
-        Raises:
-            StaleComponent: the fence is cut.
-            StopRequested: the component was asked to stop a while ago.
-            CommitTimeout: the deadline is past.
-            StoreError: the store has failed for good.
-        """
-        with self.turnstile, self.lock:
-            fence.check_locked()
-            if ticket.granted:
-                return False
-            if self._failure is not None:
-                raise self._failure
-            if fence.mode is Mode.ENDING:
-                self._leave_commit_line_locked(ticket)
-                raise StopRequested(f"{fence.component} was asked to stop")
-            if deadline_s is None or self._clock.monotonic() < deadline_s:
-                return True
-            self._leave_commit_line_locked(ticket)
-        raise CommitTimeout(f"{fence.component}: not everything was on disk within the timeout; the writer goes on")
-
-    def _last_epoch_locked(self) -> int:
-        """The epoch that holds the last unit so far."""
-        return self._epoch.number if self._epoch.units else self._epoch.number - 1
-
-    @property
-    def durable_epoch(self) -> int:
-        """Everything up to this epoch is on disk. Read without the lock: who owes is woken after it has changed."""
-        return self._durable_epoch
-
-    def last_epoch(self) -> int:
-        """The epoch with which everything so far is on disk."""
-        with self.turnstile, self.lock:
-            return self._last_epoch_locked()
-
+    # ------------------------------------------------------------------ what follows a commit
     def owe(self, fence: Fence, parker: Parkable) -> None:
         """Says that a component has something to do after a commit: until `pay` it is not quiet, and is woken at each commit.
 
@@ -669,86 +593,16 @@ class Journal:
         """
         with self.turnstile, self.lock:
             fence.check_locked()
-            self._owing[fence.component] = parker
+            self.commits.owing[fence.component] = parker
 
     def pay(self, fence: Fence) -> None:
         """Says that a component has nothing left to do after a commit."""
         with self.turnstile, self.lock:
             announce = False
             if fence.mode is not Mode.CUT:  # another life may owe by now, and under the same name
-                announce = self._owing.pop(fence.component, None) is not None and self.announce_idle
+                announce = self.commits.owing.pop(fence.component, None) is not None and self.announce_idle
         if announce:
             self.on_idle()
-
-    def _leave_commit_line_locked(self, ticket: Ticket) -> None:
-        self._commit_line = [(epoch, other) for epoch, other in self._commit_line if other is not ticket]
-
-    def seal(self, writer: Parkable) -> Sealed | None:
-        """The epoch that is to be written next; None when there is none, then `writer` is woken at the next unit."""
-        with self.turnstile, self.lock:
-            epoch = self._epoch
-            if epoch.units:
-                self._epoch = Epoch(epoch.number + 1)
-                self._sealed = epoch.seal()
-                return self._sealed
-            self._writer = writer
-            self._writer_asleep = True
-            return None
-
-    def committed(self, sealed: Sealed) -> None:
-        """Says that an epoch is on disk: frees its part of the window and wakes who waited for it."""
-        wakes: Wakes = []
-        with self.turnstile, self.lock:
-            self._durable_epoch = sealed.number
-            self._sealed = None
-            self._durable_units += sealed.units
-            self._unsaved_units -= sealed.units
-            self._unsaved_bytes -= sealed.size_bytes
-            ready = self._window_line
-            self._window_line = []
-            if self._commit_line:
-                ready += [ticket for epoch, ticket in self._commit_line if epoch <= sealed.number]
-                self._commit_line = [(epoch, ticket) for epoch, ticket in self._commit_line if epoch > sealed.number]
-            for ticket in ready:
-                ticket.granted = True
-                wakes.append(ticket.parker)
-            if self._owing:
-                wakes += self._owing.values()
-        for parkable in wakes:
-            parkable.unpark()
-
-    def fail(self, failure: StoreError) -> None:
-        """Says that nothing can be written any more: whoever waits for the store, or needs it from now on, gets this error."""
-        with self.turnstile, self.lock:
-            self._failure = failure
-            waiting = [*self._window_line, *(ticket for _, ticket in self._commit_line)]
-        for ticket in waiting:
-            ticket.parker.unpark()
-
-    def has_failed_with(self, error: BaseException) -> bool:
-        """Whether this is the error with which `fail` was called."""
-        with self.turnstile, self.lock:
-            return error is self._failure
-
-    def close(self) -> None:
-        """Says that no unit will follow: the writer is woken and ends when everything is written."""
-        wakes: Wakes = []
-        with self.turnstile, self.lock:
-            self._closing = True
-            self._wake_writer_locked(wakes)
-        for parkable in wakes:
-            parkable.unpark()
-
-    @property
-    def finished(self) -> bool:
-        """Whether no unit will follow and the last one was given to the writer."""
-        with self.turnstile, self.lock:
-            return self._closing and not self._epoch.units
-
-    def _wake_writer_locked(self, wakes: Wakes) -> None:
-        self._writer_asleep = False
-        if self._writer is not None:
-            wakes.append(self._writer)
 
     # ------------------------------------------------------------------ looking
     def statistics(self, channels: Iterable[Channel], fences: Iterable[Fence] = ()) -> FlowStatistics:
@@ -762,39 +616,11 @@ class Journal:
             return FlowStatistics(
                 inboxes={channel.name: _counted(channel) for channel in channels},
                 sent=sent,
-                units_unsaved=self._unsaved_units,
-                bytes_unsaved=self._unsaved_bytes,
-                commits=self._durable_epoch,
-                units_committed=self._durable_units,
+                units_unsaved=self.commits.unsaved_units,
+                bytes_unsaved=self.commits.unsaved_bytes,
+                commits=self.commits.durable_epoch,
+                units_committed=self.commits.durable_units,
             )
-
-    def unsaved(self, prefix: str) -> dict[str, bytes | None]:
-        """The rows with a prefix that whole units have written or deleted (None) and that may not be on disk yet.
-
-        Whoever reads the disk after it, and lets these have the last word, sees every whole unit.
-        """
-        with self.turnstile, self.lock:
-            being_written = {} if self._sealed is None else self._sealed.keyed.get(prefix, {})
-            return being_written | self._epoch.keyed.get(prefix, {})
-
-    def unsaved_beginning(self, beginning: str) -> dict[str, bytes | None]:
-        """What `unsaved` says of every prefix that begins so, by whole keys."""
-        unsaved: dict[str, bytes | None] = {}
-        with self.turnstile, self.lock:
-            for keyed in ({} if self._sealed is None else self._sealed.keyed, self._epoch.keyed):
-                for prefix, bodies in keyed.items():
-                    if prefix.startswith(beginning):
-                        unsaved |= {prefix + key: body for key, body in bodies.items()}
-        return unsaved
-
-    def unsaved_row(self, prefix: str, key: str) -> tuple[bytes | None] | None:
-        """What `unsaved` says of one row, in a tuple; None where it says nothing and the disk is right."""
-        with self.turnstile, self.lock:
-            for keyed in (self._epoch.keyed, {} if self._sealed is None else self._sealed.keyed):
-                bodies = keyed.get(prefix)
-                if bodies is not None and key in bodies:
-                    return (bodies[key],)
-            return None
 
     def ticks_of(self, component: str) -> dict[str, bytes]:
         """The row of each schedule of a component, by the name of its method, as of the last whole unit."""

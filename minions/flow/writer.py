@@ -124,7 +124,7 @@ class Writer:
         When it did not, a commit that fails is given up at its next attempt, so that others may have the folder.
         """
         if self._journal is not None:
-            self._journal.close()
+            self._journal.commits.close()
         self._go.set()
         self._thread.join(timeout_s)
         if not self._thread.is_alive():
@@ -165,21 +165,21 @@ class Writer:
             return
         try:
             while True:
-                sealed = journal.seal(self._parker)
+                sealed = journal.commits.seal(self._parker)
                 if sealed is not None:
                     self._write(store, journal, sealed)
-                elif journal.finished:
+                elif journal.commits.finished:
                     return
                 else:
                     self._parker.park(None)
         except StoreError as error:
             self.failure = error
-            journal.fail(error)
+            journal.commits.fail(error)
         except BaseException as error:  # noqa: BLE001 - reported: the system stops with it
             self.failure = StoreUnusable(f"the writer of {self._folder} failed: {type(error).__name__}: {error}")
             self.failure.__cause__ = error
             self._on_trouble(1, self.failure, True)
-            journal.fail(self.failure)
+            journal.commits.fail(self.failure)
 
     def _write(self, store: OpenStore, journal: Journal, sealed: Sealed) -> None:
         """Writes one epoch, however often it takes."""
@@ -211,7 +211,7 @@ class Writer:
         self._ledger.confirm(change)
         self.commits += 1
         self.units += sealed.units
-        journal.committed(sealed)
+        journal.commits.committed(sealed)
 
     def _wait_until(self, deadline_s: float) -> None:
         while self._clock.monotonic() < deadline_s and not self._given_up:

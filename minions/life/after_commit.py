@@ -129,7 +129,7 @@ class AfterCommit:
 
     def unit_is_whole(self) -> None:
         """From now on the functions of the open unit wait for the commit."""
-        epoch = self._journal.last_epoch()
+        epoch = self._journal.commits.last_epoch()
         self.waiting.extend(attrs.evolve(call, epoch=epoch) for call in self.handed)
         self.handed.clear()
 
@@ -149,7 +149,11 @@ class AfterCommit:
         """
         if len(self.waiting) >= MOST_WAITING:
             self._wait_for_commit()
-        while self.waiting and self.waiting[0].epoch <= self._journal.durable_epoch and self._fence.mode < Mode.ENDING:
+        while (
+            self.waiting
+            and self.waiting[0].epoch <= self._journal.commits.durable_epoch
+            and self._fence.mode < Mode.ENDING
+        ):
             with self._lock:
                 if self._given_up:
                     return

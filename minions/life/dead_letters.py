@@ -113,7 +113,9 @@ class DeadLetters:
 
     def _found(self) -> dict[str, DeadLetter]:
         """The letters by their keys: those on disk, and what whole units have changed since."""
-        unsaved = self._journal.unsaved_beginning(rows.DEAD) if self._journal is not None else {}  # before the disk
+        unsaved = (
+            self._journal.commits.unsaved_beginning(rows.DEAD) if self._journal is not None else {}
+        )  # before the disk
         found: dict[str, bytes | None] = dict(self._read(rows.DEAD))
         found |= unsaved
         return {key: DeadLetter.of(key, body) for key, body in sorted(found.items()) if body is not None}

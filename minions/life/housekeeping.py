@@ -80,8 +80,8 @@ class Housekeeping:
 
     def wait_for_commit(self) -> None:
         """Blocks until every unit so far is on disk. Raises StoreError where that will not be."""
-        ticket = self._journal.commit_ticket(self._parker)
-        while ticket is not None and self._journal.waits_for_commit(ticket, self._fence, None):
+        ticket = self._journal.commits.ticket(self._parker)
+        while ticket is not None and self._journal.commits.waits(ticket, self._fence, None):
             self._clock.wait(self._parker, None)
 
     def _until_whole(self, submit: Callable[[], Ticket | None]) -> None:

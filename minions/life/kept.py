@@ -94,7 +94,7 @@ class Kept:
         runtime = self._running()
         if runtime is None or not runtime.plan.durable:
             return TableView(table.name, home, codecs, NOTHING_UNSAVED, TableReader(self._folder(), lasting=False))
-        return TableView(table.name, home, codecs, runtime.journal, runtime.disk)
+        return TableView(table.name, home, codecs, runtime.journal.commits, runtime.disk)
 
 
 def _refuse_without_partition(node: Node, name: str, what: str, home: str) -> None:

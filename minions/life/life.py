@@ -164,7 +164,7 @@ class Life:
         self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
         self.open_unit: Unit | None = None
         self._tables = {
-            name: LiveTable(name, self.name, codecs, journal, disk, notes_reads=recorder is not None)
+            name: LiveTable(name, self.name, codecs, journal.commits, disk, notes_reads=recorder is not None)
             for name, codecs in plan.table_codecs.items()
         }
         if plan.partitioned:
@@ -909,8 +909,8 @@ class Life:
 
     def _wait_for_commit(self, deadline_s: float | None = None) -> None:
         with self._parker_of_this_thread() as parker:
-            ticket = self._journal.commit_ticket(parker)
-            while ticket is not None and self._journal.waits_for_commit(ticket, self.fence, deadline_s):
+            ticket = self._journal.commits.ticket(parker)
+            while ticket is not None and self._journal.commits.waits(ticket, self.fence, deadline_s):
                 self._wait(parker, deadline_s, "a commit")
 
     def keep_pace(self, method: Callable[..., Any], rates: tuple[Rate, ...]) -> None:

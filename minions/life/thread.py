@@ -108,7 +108,7 @@ class ComponentThread:
             self._end_interrupted(life)
             return Stopped(name, epoch)
         except StoreError as error:
-            if not self._journal.has_failed_with(error):
+            if not self._journal.commits.has_failed_with(error):
                 raise
             # The system stops because nothing can be written any more; the component that meets it is not to blame.
             if life.has_begun and not life.is_ending:

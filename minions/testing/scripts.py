@@ -77,7 +77,7 @@ class Script:
 
     def _position(self, process: Process) -> int:
         runtime = process.runtime
-        unsaved = runtime.journal.unsaved_row(_ROWS, self._component)
+        unsaved = runtime.journal.commits.unsaved_row(_ROWS, self._component)
         row = unsaved[0] if unsaved is not None else runtime.disk.row(_ROWS + self._component)
         return max(0 if row is None else int(row), process.kept.get(self._component, 0))
 

@@ -275,7 +275,7 @@ class _Whole:
         return tuple(message_of(entry) for entry in sorted(entries, key=lambda entry: entry[1]))
 
     def unsaved(self) -> Unsaved:
-        return self._runtime.journal
+        return self._runtime.journal.commits
 
     def reader(self) -> RowReader:
         return self._runtime.disk

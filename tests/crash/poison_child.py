@@ -23,7 +23,7 @@ from minions.clock import Parkable
 from minions.flow.board import Board, Marks
 from minions.flow.channel import Ticket
 from minions.flow.epoch import Sealed
-from minions.flow.journal import Journal
+from minions.flow.group_commit import GroupCommit
 from minions.life.life import Life
 
 HOW: dict[str, Callable[[], Any]] = {
@@ -146,22 +146,22 @@ class Batching(Component):
 
 
 def commit_only_when_asked() -> None:
-    seal, commit_ticket = Journal.seal, Journal.commit_ticket
+    seal, commit_ticket = GroupCommit.seal, GroupCommit.ticket
 
-    def lazy_seal(self: Journal, writer: Parkable) -> Sealed | None:
-        with self.lock:
+    def lazy_seal(self: GroupCommit, writer: Parkable) -> Sealed | None:
+        with self._lock:
             self._writer = writer
-            wanted = self._commit_line or self._closing
+            wanted = self._line or self.closing
         return seal(self, writer) if wanted else None
 
-    def asking(self: Journal, parker: Parkable) -> Ticket | None:
+    def asking(self: GroupCommit, parker: Parkable) -> Ticket | None:
         ticket = commit_ticket(self, parker)
         if ticket is not None and self._writer is not None:
             self._writer.unpark()
         return ticket
 
-    Journal.seal = lazy_seal  # type: ignore[method-assign]
-    Journal.commit_ticket = asking  # type: ignore[method-assign]
+    GroupCommit.seal = lazy_seal  # type: ignore[method-assign]
+    GroupCommit.ticket = asking  # type: ignore[method-assign]
 
 
 def note_nothing() -> None:

@@ -566,15 +566,16 @@ def acknowledge_early() -> None:
 
     def broken(self: Journal, *arguments: Any, **named: Any) -> list[Entry] | None:
         entries = take(self, *arguments, **named)
+        commits = self.commits
         wakes: Wakes = []
         with self.lock:
             for channel, number, *_ in entries or ():
                 channel.acks.add(number)
-                self._epoch.settled(channel)
-                self._epoch.units += 1
-                self._unsaved_units += 1
-            if entries and self._writer_asleep:
-                self._wake_writer_locked(wakes)
+                commits.epoch.settled(channel)
+                commits.epoch.units += 1
+                commits.unsaved_units += 1
+            if entries and commits.writer_asleep:
+                commits.wake_writer_locked(wakes)
         unpark_all(wakes)
         return entries
 

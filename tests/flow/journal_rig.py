@@ -127,12 +127,12 @@ class Rig:
         return Life(self.journal, name, *reads, **options)
 
     def seal(self) -> Sealed:
-        sealed = self.journal.seal(self.writer)
+        sealed = self.journal.commits.seal(self.writer)
         assert sealed is not None
         return sealed
 
     def commit(self) -> None:
-        self.journal.committed(self.seal())
+        self.journal.commits.committed(self.seal())
 
     def later(self, seconds: float = 1.0) -> None:
         self.time.now_s += seconds

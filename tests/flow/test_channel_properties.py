@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from minions.clock import SystemClock
 from minions.errors import InboxFull, StaleComponent
 from minions.fence import Fence, Mode
-from minions.flow import journal as journal_module
+from minions.flow import group_commit
 from minions.flow.channel import Channel, Entry, Wakes
 from minions.flow.codec import codec_of
 from minions.flow.epoch import Sealed
@@ -379,11 +379,11 @@ class Run:
     def write(self) -> None:
         parker = Parker()
         while True:
-            sealed = self.journal.seal(parker)
+            sealed = self.journal.commits.seal(parker)
             if sealed is not None:
                 self.sealed.append(sealed)
-                self.journal.committed(sealed)
-            elif self.journal.finished:
+                self.journal.commits.committed(sealed)
+            elif self.journal.commits.finished:
                 return
             else:
                 parker.park(None)
@@ -403,7 +403,7 @@ class Run:
             self.stopping = True
             for life in self.current.values():
                 self.journal.advance(life.fence, Mode.STOPPING)
-        self.journal.close()
+        self.journal.commits.close()
         for thread in self.threads:
             thread.join(LIMIT_S)
             assert not thread.is_alive(), self.situation(f"{thread.name} does not end")
@@ -528,7 +528,7 @@ def hasty_switches(window: int) -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal_module, "_MOST_UNSAVED_UNITS", window)
+            patch.setattr(group_commit, "_MOST_UNSAVED_UNITS", window)
             yield
     finally:
         sys.setswitchinterval(before)

@@ -11,8 +11,7 @@ import pytest
 
 from minions.errors import StaleComponent, StoreUnusable, UnitTooLarge, UsageError
 from minions.fence import Mode
-from minions.flow import journal as journal_module
-from minions.flow import rows
+from minions.flow import group_commit, rows
 from minions.flow import unit as unit_module
 from minions.flow.channel import Channel
 from minions.flow.ledger import Ledger
@@ -87,7 +86,7 @@ class TestAMessageThatHadBeenSetAside:
         assert rig.journal.attempts(entry) == 1
 
     def test_waits_for_the_disk_as_any_other(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(journal_module, "_MOST_UNSAVED_UNITS", 1)
+        monkeypatch.setattr(group_commit, "_MOST_UNSAVED_UNITS", 1)
         channel = rig.channel()
         outside = rig.life("outside")
         outside.send((channel, 1))
@@ -103,10 +102,10 @@ class TestAMessageThatHadBeenSetAside:
     def test_stays_where_it_is_where_nothing_is_written_any_more(self, rig: Rig) -> None:
         channel = rig.channel()
         outside = rig.life("outside")
-        rig.journal.fail(StoreUnusable("the disk is gone"))
+        rig.journal.commits.fail(StoreUnusable("the disk is gone"))
         with pytest.raises(StoreUnusable):
             rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell)
-        rig.journal.close()
+        rig.journal.commits.close()
         with pytest.raises(UsageError, match="about to end"):
             rig.journal.redeliver(self.unit(outside, channel), "its id", outside.bell)
         assert (channel.size, channel.ids) == (0, {})
@@ -120,9 +119,9 @@ class TestAMessageThatHadBeenSetAside:
         outside.put_rows("dead/d.in/", **{"1": b"third"})
         outside.put_rows("deadly/", **{"1": b"no letter"})
         expected = {"dead/c.in/5": None, "dead/c.in/6": b"other", "dead/d.in/1": b"third"}
-        assert rig.journal.unsaved_beginning("dead/") == expected
-        rig.journal.committed(being_written)
-        assert rig.journal.unsaved_beginning("dead/") == {"dead/c.in/5": None, "dead/d.in/1": b"third"}
+        assert rig.journal.commits.unsaved_beginning("dead/") == expected
+        rig.journal.commits.committed(being_written)
+        assert rig.journal.commits.unsaved_beginning("dead/") == {"dead/c.in/5": None, "dead/d.in/1": b"third"}
 
 
 class TestAUnit:
@@ -150,7 +149,7 @@ class TestAUnit:
         assert not a.queue
         assert a.size == 1  # the room that it holds
         assert rig.journal.stored_states("s") == {}
-        assert rig.journal.seal(rig.writer) is None
+        assert rig.journal.commits.seal(rig.writer) is None
 
     def test_that_waits_goes_in_once_there_is_room_everywhere(self, rig: Rig) -> None:
         a, b = rig.channel("a.in", capacity=1), rig.channel("b.in", capacity=1)
@@ -203,10 +202,10 @@ class TestAUnit:
     def test_without_anything_durable_is_no_business_of_the_writers(self, rig: Rig) -> None:
         a = rig.channel("a.in", durable=False)
         sender, reader = rig.life("s"), rig.life("r", a)
-        assert rig.journal.seal(rig.writer) is None
+        assert rig.journal.commits.seal(rig.writer) is None
         sender.send((a, 1))
         reader.settle(*reader.taken())
-        assert rig.journal.seal(rig.writer) is None
+        assert rig.journal.commits.seal(rig.writer) is None
         assert not rig.writer.rung
 
     def test_with_a_dead_letter_is_written(self, rig: Rig) -> None:
@@ -222,14 +221,14 @@ class TestAUnit:
         being_written = rig.seal()
         sender.put_rows("t/", two=None, three=b"3")
         sender.put_rows("u/", one=b"other")
-        assert rig.journal.unsaved("t/") == {"one": b"1", "two": None, "three": b"3"}
-        assert rig.journal.unsaved_row("t/", "one") == (b"1",)
-        assert rig.journal.unsaved_row("t/", "two") == (None,)
-        assert rig.journal.unsaved_row("t/", "four") is None
-        rig.journal.committed(being_written)
-        assert rig.journal.unsaved("t/") == {"two": None, "three": b"3"}
-        assert rig.journal.unsaved_row("t/", "one") is None
-        assert rig.journal.unsaved("v/") == {}
+        assert rig.journal.commits.unsaved("t/") == {"one": b"1", "two": None, "three": b"3"}
+        assert rig.journal.commits.unsaved_row("t/", "one") == (b"1",)
+        assert rig.journal.commits.unsaved_row("t/", "two") == (None,)
+        assert rig.journal.commits.unsaved_row("t/", "four") is None
+        rig.journal.commits.committed(being_written)
+        assert rig.journal.commits.unsaved("t/") == {"two": None, "three": b"3"}
+        assert rig.journal.commits.unsaved_row("t/", "one") is None
+        assert rig.journal.commits.unsaved("v/") == {}
 
     def test_larger_than_an_inbox_goes_in_alone_when_it_is_empty(self, rig: Rig) -> None:
         a = rig.channel("a.in", capacity=2)

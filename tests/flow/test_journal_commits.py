@@ -11,7 +11,7 @@ from minions.errors import (
     StaleComponent,
     StoreUnusable,
 )
-from minions.flow import journal as journal_module
+from minions.flow import group_commit
 from tests.flow.journal_rig import Rig
 
 
@@ -22,39 +22,39 @@ class TestCommitting:
         sender.send((a, 1))
         first = rig.seal()
         sender.send((a, 2))
-        ticket = rig.journal.commit_ticket(waiter.bell)
+        ticket = rig.journal.commits.ticket(waiter.bell)
         assert ticket is not None
-        rig.journal.committed(first)
+        rig.journal.commits.committed(first)
         assert not waiter.rang()
-        assert rig.journal.waits_for_commit(ticket, waiter.fence, None)
+        assert rig.journal.commits.waits(ticket, waiter.fence, None)
         rig.commit()
         assert waiter.rang()
-        assert not rig.journal.waits_for_commit(ticket, waiter.fence, None)
+        assert not rig.journal.commits.waits(ticket, waiter.fence, None)
 
     def test_waits_for_the_epoch_that_is_being_written(self, rig: Rig) -> None:
         sender, waiter = rig.life("s"), rig.life("w")
         sender.send(state=b"1")
         sealed = rig.seal()
-        ticket = rig.journal.commit_ticket(waiter.bell)
+        ticket = rig.journal.commits.ticket(waiter.bell)
         assert ticket is not None
-        rig.journal.committed(sealed)
-        assert not rig.journal.waits_for_commit(ticket, waiter.fence, None)
+        rig.journal.commits.committed(sealed)
+        assert not rig.journal.commits.waits(ticket, waiter.fence, None)
 
     def test_waits_for_nothing_where_nothing_is_new(self, rig: Rig) -> None:
         waiter = rig.life("w")
-        assert rig.journal.commit_ticket(waiter.bell) is None
+        assert rig.journal.commits.ticket(waiter.bell) is None
         waiter.send(state=b"1")
         rig.commit()
-        assert rig.journal.commit_ticket(waiter.bell) is None
+        assert rig.journal.commits.ticket(waiter.bell) is None
 
     def test_is_given_up_at_the_deadline(self, rig: Rig) -> None:
         waiter = rig.life("w")
         waiter.send(state=b"1")
-        ticket = rig.journal.commit_ticket(waiter.bell)
+        ticket = rig.journal.commits.ticket(waiter.bell)
         assert ticket is not None
-        assert rig.journal.waits_for_commit(ticket, waiter.fence, rig.time.now_s + 1)
+        assert rig.journal.commits.waits(ticket, waiter.fence, rig.time.now_s + 1)
         with pytest.raises(CommitTimeout, match=r"^w: not everything was on disk within the timeout"):
-            rig.journal.waits_for_commit(ticket, waiter.fence, rig.time.now_s)
+            rig.journal.commits.waits(ticket, waiter.fence, rig.time.now_s)
         rig.commit()
         assert not waiter.rang()
 
@@ -63,7 +63,7 @@ class TestCommitting:
         sender.send(state=b"1")
         woken = [rig.writer.rung]
         rig.seal()
-        assert rig.journal.seal(rig.writer) is None
+        assert rig.journal.commits.seal(rig.writer) is None
         for value in (b"2", b"3"):
             sender.send(state=value)
             woken.append(rig.writer.rung)
@@ -72,33 +72,33 @@ class TestCommitting:
 
     def test_is_finished_when_it_was_closed_and_the_last_unit_was_given_to_the_writer(self, rig: Rig) -> None:
         sender = rig.life("s")
-        assert rig.journal.seal(rig.writer) is None
+        assert rig.journal.commits.seal(rig.writer) is None
         sender.send(state=b"1")
-        assert not rig.journal.finished
-        rig.journal.close()
+        assert not rig.journal.commits.finished
+        rig.journal.commits.close()
         assert rig.writer.rung == 2
-        assert not rig.journal.finished, "a unit came between seal() and close()"
+        assert not rig.journal.commits.finished, "a unit came between seal() and close()"
         rig.seal()
-        assert rig.journal.finished
+        assert rig.journal.commits.finished
 
     def test_that_fails_for_good_wakes_everybody_and_is_told_to_everybody(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(journal_module, "_MOST_UNSAVED_UNITS", 1)
+        monkeypatch.setattr(group_commit, "_MOST_UNSAVED_UNITS", 1)
         sender, waiter, late = rig.life("s"), rig.life("w"), rig.life("l")
         sender.send(state=b"1")
         in_window = sender.send(state=b"2")
-        for_commit = rig.journal.commit_ticket(waiter.bell)
+        for_commit = rig.journal.commits.ticket(waiter.bell)
         assert for_commit is not None
         failure = StoreUnusable("the disk is full")
-        rig.journal.fail(failure)
+        rig.journal.commits.fail(failure)
         assert sender.rang()
         assert waiter.rang()
         for ask in (
             lambda: sender.waits(in_window),
-            lambda: rig.journal.waits_for_commit(for_commit, waiter.fence, None),
+            lambda: rig.journal.commits.waits(for_commit, waiter.fence, None),
             lambda: late.send(state=b"3"),
-            lambda: rig.journal.commit_ticket(late.bell),
+            lambda: rig.journal.commits.ticket(late.bell),
         ):
             with pytest.raises(StoreUnusable) as raised:
                 ask()
@@ -158,14 +158,14 @@ class TestWhatIsDoneAfterACommit:
 
     def test_follows_the_epoch_with_which_everything_so_far_is_on_disk(self, rig: Rig) -> None:
         sender, journal = rig.life("s"), rig.journal
-        assert (journal.last_epoch(), journal.durable_epoch) == (0, 0)
+        assert (journal.commits.last_epoch(), journal.commits.durable_epoch) == (0, 0)
         sender.send(state=b"1")
-        assert (journal.last_epoch(), journal.durable_epoch) == (1, 0)
+        assert (journal.commits.last_epoch(), journal.commits.durable_epoch) == (1, 0)
         sealed = rig.seal()
-        assert (journal.last_epoch(), journal.durable_epoch) == (1, 0)
+        assert (journal.commits.last_epoch(), journal.commits.durable_epoch) == (1, 0)
         sender.send(state=b"2")
-        assert (journal.last_epoch(), journal.durable_epoch) == (2, 0)
-        journal.committed(sealed)
-        assert (journal.last_epoch(), journal.durable_epoch) == (2, 1)
+        assert (journal.commits.last_epoch(), journal.commits.durable_epoch) == (2, 0)
+        journal.commits.committed(sealed)
+        assert (journal.commits.last_epoch(), journal.commits.durable_epoch) == (2, 1)
         rig.commit()
-        assert (journal.last_epoch(), journal.durable_epoch) == (2, 2)
+        assert (journal.commits.last_epoch(), journal.commits.durable_epoch) == (2, 2)

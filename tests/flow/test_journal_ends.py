@@ -24,7 +24,7 @@ class TestTheEndOfALife:
             lambda life, a: life.send(state=b"1"),
             lambda life, a: life.take(),
             lambda life, a: life.waits(Ticket(life.bell, 0.0)),
-            lambda life, a: life.journal.waits_for_commit(Ticket(life.bell, 0.0), life.fence, None),
+            lambda life, a: life.journal.commits.waits(Ticket(life.bell, 0.0), life.fence, None),
             lambda life, a: life.journal.put_down(life.mailbox, life.fence),
             lambda life, a: life.journal.attach(life.mailbox, life.fence),
         ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from minions.errors import InboxFull
-from minions.flow import journal as journal_module
+from minions.flow import group_commit
 from minions.flow.channel import UNREAD, Channel
 from minions.flow.codec import codec_of
 from minions.flow.journal import Journal
@@ -106,7 +106,7 @@ class TestRoom:
     def test_in_the_window_of_what_is_not_on_disk_is_waited_for(
         self, rig: Rig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(journal_module, "_MOST_UNSAVED_UNITS", 2)
+        monkeypatch.setattr(group_commit, "_MOST_UNSAVED_UNITS", 2)
         a = rig.channel("a.in", capacity=100)
         sender, other = rig.life("s"), rig.life("o")
         sender.send((a, 0))
@@ -122,7 +122,7 @@ class TestRoom:
         assert sender.waits(ticket, rig.time.now_s + 1)
         with pytest.raises(InboxFull, match="the disk keeps up with no more"):
             sender.waits(ticket, rig.time.now_s)
-        rig.journal.committed(sealed)
+        rig.journal.commits.committed(sealed)
         assert sender.rang()
         assert not other.rang()
         assert not sender.waits(ticket)
@@ -130,7 +130,7 @@ class TestRoom:
         assert sender.send((a, 4)) is not None, "one unit was committed, one place was free"
 
     def test_in_the_window_counts_bytes_too(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(journal_module, "_MOST_UNSAVED_BYTES", 10)
+        monkeypatch.setattr(group_commit, "_MOST_UNSAVED_BYTES", 10)
         sender = rig.life("s")
         assert sender.send(state=bytes(9)) is None
         assert sender.send(state=bytes(9)) is None
@@ -139,7 +139,7 @@ class TestRoom:
         assert sender.send(state=b"") is None
 
     def test_in_the_window_is_not_needed_where_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(journal_module, "_MOST_UNSAVED_UNITS", 0)
+        monkeypatch.setattr(group_commit, "_MOST_UNSAVED_UNITS", 0)
         journal = Journal(Time(), durable=False)
         channel = Channel("a.in", 0)
         assert Life(journal, "s").send((channel, 1)) is None

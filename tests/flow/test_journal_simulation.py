@@ -16,7 +16,7 @@ from minions.errors import (
     InboxFull,
     StaleComponent,
 )
-from minions.flow import journal as journal_module
+from minions.flow import group_commit
 from minions.flow.channel import Channel
 from minions.flow.journal import Journal
 from minions.flow.ledger import Ledger
@@ -48,7 +48,7 @@ class Simulation:
 
     def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.chance = random.Random(seed)
-        monkeypatch.setattr(journal_module, "_MOST_UNSAVED_UNITS", self.chance.choice([1, 3, 1_000]))
+        monkeypatch.setattr(group_commit, "_MOST_UNSAVED_UNITS", self.chance.choice([1, 3, 1_000]))
         self.time = Time()
         self.journal = Journal(self.time, durable=True)
         self.work = [
@@ -156,7 +156,7 @@ class Simulation:
 
     def write(self, bell: Bell) -> Steps:
         while True:
-            sealed = self.journal.seal(bell)
+            sealed = self.journal.commits.seal(bell)
             if sealed is None:
                 yield Sleep(bell, None)
                 continue
@@ -164,7 +164,7 @@ class Simulation:
             self.store.apply(self.ledger, sealed)
             self.check_store()
             yield None
-            self.journal.committed(sealed)
+            self.journal.commits.committed(sealed)
             yield None
 
     # -------------------------------------------------------------- what must hold

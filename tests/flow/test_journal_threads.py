@@ -116,10 +116,10 @@ class Crowd:
     def write(self) -> None:
         parker = Parker()
         while True:
-            sealed = self.journal.seal(parker)
+            sealed = self.journal.commits.seal(parker)
             if sealed is not None:
-                self.journal.committed(sealed)
-            elif self.journal.finished:
+                self.journal.commits.committed(sealed)
+            elif self.journal.commits.finished:
                 return
             else:
                 parker.park(None)
@@ -140,7 +140,7 @@ class Crowd:
         self.await_handled(work - cuts * (work // (cuts + 1)))
         for _, fence in self.readers.values():
             self.journal.advance(fence, Mode.STOPPING)
-        self.journal.close()
+        self.journal.commits.close()
         for thread in self.threads:
             thread.join(20)
             assert not thread.is_alive(), self.situation()

@@ -16,6 +16,7 @@ from minions.flow import writer as writer_module
 from minions.flow.channel import Channel
 from minions.flow.codec import codec_of
 from minions.flow.epoch import Sealed
+from minions.flow.group_commit import GroupCommit
 from minions.flow.journal import Journal
 from minions.flow.ledger import Recovered
 from minions.flow.parker import Parker
@@ -96,8 +97,8 @@ class Rig:
 
     def commit(self) -> None:
         parker = Parker()
-        ticket = self.journal.commit_ticket(parker)
-        while ticket is not None and self.journal.waits_for_commit(ticket, self.fence, None):
+        ticket = self.journal.commits.ticket(parker)
+        while ticket is not None and self.journal.commits.waits(ticket, self.fence, None):
             parker.park(LONG_S)
 
     def close(self) -> None:
@@ -177,15 +178,17 @@ def test_close_without_begin_leaves_the_folder_free(folder: Path) -> None:
 def test_a_unit_that_comes_just_before_close_is_written(folder: Path) -> None:
     """The writer finds nothing; then a unit comes, and close; then it looks whether it may go."""
 
-    class Late(Journal):
+    class Late(GroupCommit):
         def seal(self, writer: Parkable) -> Sealed | None:
             sealed = super().seal(writer)
-            if sealed is None and not self.states:
+            if sealed is None and not journal.states:
                 late.send(1)
                 self.close()
             return sealed
 
-    late = Rig(folder, journal=Late(QuickClock(), durable=True))
+    journal = Journal(QuickClock(), durable=True)
+    journal.commits = Late(journal.lock, journal.turnstile, QuickClock())
+    late = Rig(folder, journal=journal)
     late.writer.open()
     late.writer.begin(late.journal)
     late.close()
@@ -295,13 +298,13 @@ def test_who_waits_for_a_commit_is_woken_when_it_gives_up(folder: Path, failures
     rig.writer.open()
     rig.send(1)
     parker = Parker()
-    ticket = rig.journal.commit_ticket(parker)
+    ticket = rig.journal.commits.ticket(parker)
     assert ticket is not None
     rig.writer.begin(rig.journal)
     assert rig.given_up.wait(LONG_S)
     parker.park(LONG_S)
     with pytest.raises(CommitFailed, match="malformed"):
-        rig.journal.waits_for_commit(ticket, rig.fence, None)
+        rig.journal.commits.waits(ticket, rig.fence, None)
     rig.close()
 
 

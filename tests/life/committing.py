@@ -45,10 +45,10 @@ def wait_until_asleep(run: Running, *besides: str) -> None:
 def wait_for_epoch(journal: Journal, epoch: int) -> None:
     """Blocks until everything so far is on disk, and an epoch of that number with it."""
     parker, fence = Parker(), Fence("the test", 1)
-    while (ticket := journal.commit_ticket(parker)) is not None:
-        while journal.waits_for_commit(ticket, fence, None):
+    while (ticket := journal.commits.ticket(parker)) is not None:
+        while journal.commits.waits(ticket, fence, None):
             parker.park(PATIENCE_S)
-    assert journal.durable_epoch >= epoch
+    assert journal.commits.durable_epoch >= epoch
 
 
 class Echo(Component):

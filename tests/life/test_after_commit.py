@@ -493,8 +493,8 @@ def wait_until_it_waits_for_a_commit(journal: Journal) -> None:
             waited.set()
 
     with journal.turnstile, journal.lock:
-        line = journal._commit_line
-        journal._commit_line = Line(line)
+        line = journal.commits._line
+        journal.commits._line = Line(line)
         if line:
             return
     assert waited.wait(PATIENCE_S)

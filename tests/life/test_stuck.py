@@ -12,7 +12,7 @@ import pytest
 
 from minions import Component, Inbox, Outbox, State, System, events
 from minions.errors import Interrupted, StaleComponent
-from minions.flow.journal import Journal
+from minions.flow.group_commit import GroupCommit
 from minions.flow.store import Store
 from minions.life.injection import Injection
 from minions.testing import FakeClock
@@ -406,11 +406,11 @@ def test_what_a_zombie_hands_to_after_commit_in_the_unit_in_which_it_is_abandone
     system: System, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, gate, called = FakeClock(), Gate(), Log()
-    last_epoch = Journal.last_epoch
+    last_epoch = GroupCommit.last_epoch
 
-    def held(journal: Journal) -> int:
+    def held(commits: GroupCommit) -> int:
         gate.pass_through()  # the unit is whole, and nobody has noted yet what follows it
-        return last_epoch(journal)
+        return last_epoch(commits)
 
     class Hanging(Component):
         turns = State(int)
@@ -422,7 +422,7 @@ def test_what_a_zombie_hands_to_after_commit_in_the_unit_in_which_it_is_abandone
                     self.after_commit(partial(called.add, "called"))
 
     hanging = system.add(Hanging())
-    monkeypatch.setattr(Journal, "last_epoch", held)
+    monkeypatch.setattr(GroupCommit, "last_epoch", held)
     run = start(system, clock=clock, stop_timeout_s=STOP_TIMEOUT_S)
     end_as_zombie(run, hanging, gate)
     assert run.stop().problems == ()

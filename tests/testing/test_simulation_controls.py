@@ -137,8 +137,8 @@ def test_a_message_that_is_acknowledged_before_its_unit_is_whole(monkeypatch: py
         entries = take(journal, *arguments)
         for channel, sequence, *_ in entries or ():
             channel.acks.add(sequence)
-            journal._epoch.settled(channel)
-            journal._epoch.units += 1
+            journal.commits.epoch.settled(channel)
+            journal.commits.epoch.units += 1
         return entries
 
     monkeypatch.setattr(Journal, "_take_locked", take_and_acknowledge)
