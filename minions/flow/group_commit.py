@@ -27,9 +27,7 @@ class GroupCommit:
     guards all fields.
 
     Attributes:
-        epoch: the open one. The journal adds each unit to it, and to the next two, where it makes the unit whole.
-        unsaved_units: how many units are in the open epoch and in the one that is being written.
-        unsaved_bytes: how large these are.
+        epoch: the open one. The journal adds each unit to it where it makes the unit whole.
         durable_units: how many are on disk.
         writer_asleep: whether the writer has to be woken for the next unit.
         owing: who has something to do after a commit, by the name of the life, and is woken at each until it is done.
@@ -44,8 +42,6 @@ class GroupCommit:
         clock: the source of time.
         """
         self.epoch = Epoch(1)
-        self.unsaved_units = 0
-        self.unsaved_bytes = 0
         self.durable_units = 0
         self.writer_asleep = False
         self.owing: dict[str, Parkable] = {}
@@ -54,7 +50,9 @@ class GroupCommit:
         self._lock = lock
         self._turnstile = turnstile
         self._clock = clock
-        self._sealed: Sealed | None = None  # what is being written
+        self._sealed: Sealed | None = None  # what is being written; so many units and bytes are in it
+        self._sealed_units = 0
+        self._sealed_bytes = 0
         self._window_line: list[Ticket] = []
         self._durable_epoch = 0  # everything up to this epoch is on disk
         self._line: list[tuple[int, Ticket]] = []
@@ -69,7 +67,11 @@ class GroupCommit:
         """
         if self.failure is not None:
             raise self.failure
-        if self.unsaved_units < _MOST_UNSAVED_UNITS and self.unsaved_bytes < _MOST_UNSAVED_BYTES:
+        epoch = self.epoch
+        if (
+            epoch.units + self._sealed_units < _MOST_UNSAVED_UNITS
+            and epoch.size_bytes + self._sealed_bytes < _MOST_UNSAVED_BYTES
+        ):
             return None
         ticket = Ticket(parker, now_s)
         self._window_line.append(ticket)
@@ -149,6 +151,7 @@ class GroupCommit:
             if epoch.units:
                 self.epoch = Epoch(epoch.number + 1)
                 self._sealed = epoch.seal()
+                self._sealed_units, self._sealed_bytes = epoch.units, epoch.size_bytes
                 return self._sealed
             self._writer = writer
             self.writer_asleep = True
@@ -160,9 +163,8 @@ class GroupCommit:
         with self._turnstile, self._lock:
             self._durable_epoch = sealed.number
             self._sealed = None
+            self._sealed_units = self._sealed_bytes = 0
             self.durable_units += sealed.units
-            self.unsaved_units -= sealed.units
-            self.unsaved_bytes -= sealed.size_bytes
             ready = self._window_line
             self._window_line = []
             if self._line:
@@ -205,6 +207,16 @@ class GroupCommit:
             return self.closing and not self.epoch.units
 
     # ------------------------------------------------------------------ looking
+    @property
+    def unsaved_units(self) -> int:
+        """How many units are in the open epoch and in the one that is being written."""
+        return self.epoch.units + self._sealed_units
+
+    @property
+    def unsaved_bytes(self) -> int:
+        """How large these are."""
+        return self.epoch.size_bytes + self._sealed_bytes
+
     def unsaved(self, prefix: str) -> dict[str, bytes | None]:
         """The rows with a prefix that whole units have written or deleted (None) and that may not be on disk yet.
 

@@ -274,8 +274,6 @@ class Journal:
             epoch.first_s = now_s
         epoch.units += 1
         epoch.size_bytes += unit.size_bytes
-        commits.unsaved_units += 1
-        commits.unsaved_bytes += unit.size_bytes
         if commits.writer_asleep:
             commits.wake_writer_locked(wakes)
 

@@ -573,7 +573,6 @@ def acknowledge_early() -> None:
                 channel.acks.add(number)
                 commits.epoch.settled(channel)
                 commits.epoch.units += 1
-                commits.unsaved_units += 1
             if entries and commits.writer_asleep:
                 commits.wake_writer_locked(wakes)
         unpark_all(wakes)
