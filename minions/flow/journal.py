@@ -237,6 +237,8 @@ class Journal:
         """
         if self.durable and (ticket := self.commits.admit_locked(parker, now_s)) is not None:
             return ticket
+        if not unit.sends:
+            return None
         granted = unit.granted
         for channel, need in _needs(unit):
             if channel.overflow.startswith("drop"):
