@@ -44,7 +44,7 @@ from minions.flow.mailbox import MOST_AT_ONCE, Mailbox
 from minions.flow.meter import Meter
 from minions.flow.os_threads import OS_THREADS
 from minions.flow.storage import RowReader
-from minions.flow.unit import MOST_BYTES, Unit
+from minions.flow.unit import Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
 from minions.life.calling import Proxy, RemoteMethod, lazy, refuse_bad_seconds, told_where, wait_for_answer
@@ -52,13 +52,11 @@ from minions.life.capture import Capture, ClockName, ClockReads, ClockTrail, Kin
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.recorder import Recorder
-from minions.life.states import NO_STATES, States
-from minions.life.tables import LiveTable
 from minions.life.timetable import Timetable
 from minions.life.traces import describe, frames_of, trace_of
+from minions.life.working_state import WorkingState
 from minions.model.checks import shown
 from minions.model.component import Component, copy_of
-from minions.model.partition import home_of
 from minions.model.ports import Outbox, State, Table
 from minions.model.rates import Rate, unlimited
 from minions.model.wrapped import called_on
@@ -156,20 +154,9 @@ class Life:
         self._timetable = Timetable(self.name, declared.schedules, clock, plan.run_id) if declared.schedules else None
         self._paces = {plan.reads[inbox]: plan.paces.of(inbox, rates) for inbox, rates in declared.rates.items()}
         self._goes_by_time = bool(self._timetable is not None or self._paces)
-        self._home = self.name  # the name under which the state is kept that is in place now
-        self._partition: int | None = None  # whose state that is; None for the component's own
-        self._partitions: dict[int, States] = {}
-        self._states = NO_STATES if plan.partitioned else self._states_of(self.name)
+        self._state = WorkingState(self.name, plan, journal, disk, notes_reads=recorder is not None)
         self._senders: list[Sender] = []
-        self._values: dict[str, Any] = {}  # the instance's own attributes, the values of the states among them
         self.open_unit: Unit | None = None
-        self._tables = {
-            name: LiveTable(name, self.name, codecs, journal.commits, disk, notes_reads=recorder is not None)
-            for name, codecs in plan.table_codecs.items()
-        }
-        if plan.partitioned:
-            for table in self._tables.values():
-                table.leave()
         self._received_here = False  # the open unit was opened by a receive() and ends with the next one
         self._received = 0  # how many messages the open unit has received, or the last one had
         self._spare = Unit(self.name)  # an empty unit for the next handler, which may have no use for it
@@ -198,7 +185,7 @@ class Life:
         self._journal.begin_life(self.mailbox, self.fence)
         declaration = self._plan.node.declaration
         self.instance = copy_of(self._plan.node.blueprint, self, self._plan.configured)
-        mine = self._values = self.instance.__dict__
+        mine = self.instance.__dict__
         self._senders = [self._sender(outbox) for outbox in declaration.outboxes.values()]
         mine |= zip(declaration.outboxes, self._senders, strict=True)
         for name, channel in self._plan.reads.items():
@@ -206,8 +193,7 @@ class Life:
             if name in declaration.handlers:
                 self._handlers[channel] = self._method(declaration.handlers[name])
                 self._ways[channel] = self._way_of(channel), self.mailbox.meters[channel]
-        self._states.restore(mine)
-        mine.update(self._tables)
+        self._state.begin(mine)
         for name, (queue, component) in self._plan.uses.items():
             mine[name] = Proxy(self, queue, component, declaration.uses[name].timeout_s)
         self._ticks = {name: getattr(self.instance, name) for name in declaration.schedules}
@@ -219,7 +205,7 @@ class Life:
         if self._clock_trail is not None:
             self._reads_at_start = self._clock_trail.last()
         if self._plan.partitioned:
-            self._refuse_strays()
+            self._state.refuse_strays(self._hook)
         self.has_begun = True
         self._journal.attach(self.mailbox, self.fence)
 
@@ -348,7 +334,7 @@ class Life:
                 self.record(self.captured(raised, trace_of(raised)))
             self._spare = Unit(self.name)
             self.drop_unit()
-            self._restore()
+            self._state.restore()
             self._called = ""
             return None, told_where(raised, call, self.fence.epoch)
         self.open_unit = None
@@ -371,13 +357,13 @@ class Life:
         self._put_down()
         if interrupted:
             self.drop_unit()
-            self._restore()
+            self._state.restore()
         if self._called:
             self._fail_call()
         self.has_worked = True
         self.calls.call_rest()
         self._hook = "on_stop"
-        self._leave_partition()
+        self._state.leave()
         self._whole(self.instance.on_stop)
         self.calls.call_rest()
 
@@ -397,7 +383,7 @@ class Life:
         self.open_unit = self.current = None
         self._handlers.clear()
         self._ways.clear()
-        self._values = {}
+        self._state.forget()
         if hasattr(self, "instance"):
             del self.instance
 
@@ -572,8 +558,8 @@ class Life:
                 self._set_aside_unread(entry, error)
                 return
             if self._plan.partitioned:
-                self._enter_partition(entry[4])
-            unit = self.open_unit = Unit(self.name, self._home)
+                self._state.enter(entry[4])
+            unit = self.open_unit = Unit(self.name, self._state.home)
             self._handlers[channel](message)
         finally:
             marks.words[place] = 0  # looked up afresh: an abandoned life writes where nobody looks
@@ -688,9 +674,9 @@ class Life:
             units=self.units + sum(number for sender in self._senders for number in sender.progress),
             at=self._clock.wall(),
             monotonic_s=self._clock.monotonic(),
-            partition=self._partition,
-            states=self._states.kept(),
-            tables=self._seen_of_tables() if self._seen is None or self._seen[0] != self.units else self._seen[1],
+            partition=self._state.partition,
+            states=self._state.states.kept(),
+            tables=self._state.seen_of_tables() if self._seen is None or self._seen[0] != self.units else self._seen[1],
             received=list(self.mailbox.in_hand) if kind == "run" else received,
             called=self.mailbox.call if kind == "call" else None,
             asked=[] if self._trail is None else self._trail.of(self.units, self._only_message()),
@@ -712,9 +698,6 @@ class Life:
         """The message in work, where a unit has no more than one."""
         return None if self._hook == "run" else self.current
 
-    def _seen_of_tables(self) -> dict[str, Read]:
-        return {name: table.seen() for name, table in self._tables.items()}
-
     def _place(self) -> Place:
         """Which unit a read of the clock belongs to."""
         if self._hook != "run":
@@ -724,7 +707,7 @@ class Life:
     def _keep_seen(self) -> None:
         """The open unit is about to be dropped; whether it is the one that its life ends with is not known yet."""
         if self._recorder is not None:
-            self._seen = self.units, self._seen_of_tables()
+            self._seen = self.units, self._state.seen_of_tables()
         if self._clock_trail is not None:
             self._clock_trail.unit_is_dropped()
 
@@ -933,7 +916,7 @@ class Life:
         for sender in self._senders:
             sender.no_short_way()
         if self.open_unit is not None:
-            self.calls.hand_over(function, self._message_id(), self._partition)
+            self.calls.hand_over(function, self._message_id(), self._state.partition)
             return
         self.calls.call_ready()
         self._save_if_changed()
@@ -979,7 +962,7 @@ class Life:
         except BaseException:  # whatever the block raises, which may catch it: nothing of the unit ever was
             self._keep_seen()
             self.drop_unit()
-            self._restore()
+            self._state.restore()
             raise
         self.open_unit = self.current = None
         if self.calls.owing:
@@ -1002,7 +985,7 @@ class Life:
         unit = Unit(self.name)
         unit.send(channels, message, shared, stored)
         if own:
-            self._gather(unit)
+            self._state.gather(unit)
             self._submit(unit, timeout_s)
             if self.calls.owing:
                 self.calls.call_ready()
@@ -1111,7 +1094,7 @@ class Life:
 
     def _submit_changed(self, unit: Unit) -> None:
         """Makes a unit whole, with what has changed of the state; waits for room."""
-        self._gather(unit)
+        self._state.gather(unit)
         if not self.calls.handed:
             self._submit(unit, None)
             return
@@ -1119,33 +1102,16 @@ class Life:
         self._submit(unit, None)
         self.calls.unit_is_whole()
 
-    def _gather(self, unit: Unit) -> None:
-        """Adds to a unit what it has changed of states and tables."""
-        unit.save(self._states.changed(self._values))
-        for name, table in self._tables.items():
-            for key, body in table.changes().items():
-                unit.put(table.prefix, key, body)
-            if unit.size_bytes > MOST_BYTES:
-                raise UnitTooLarge(
-                    f"{self.name}: one unit of work changes more than {MOST_BYTES >> 20} MiB, table {name} among "
-                    "others; change it in pieces, from run() each `with self.unit():`"
-                )
-
-    def _restore(self) -> None:
-        """Sets states and tables to what the last whole unit left."""
-        self._states.restore(self._values)
-        for table in self._tables.values():
-            table.restore()
-
     def _submit(self, unit: Unit, timeout_s: float | None) -> None:
+        state = self._state
         if not unit.is_empty:
             self._submit_with(unit, self.parker, self._deadline_s(timeout_s))
             self.units += 1  # not before: where the unit is refused, the failure is its own
-            self._states.saved(unit.states, self._values)
+            state.states.saved(unit.states, state.values)
             letters, self._letters = self._letters, []
             for letter, kept in letters:
                 self._on_set_aside(letter, kept)
-        for table in self._tables.values():
+        for table in state.tables.values():
             table.saved()
 
     def _submit_with(self, unit: Unit, parker: Parkable, deadline_s: float | None) -> None:
@@ -1208,8 +1174,7 @@ class Life:
         self._received_here = False
         self._marks.clear()
         self._letters.clear()
-        for table in self._tables.values():
-            table.restore()
+        self._state.restore_tables()
         self.calls.forget()
 
     def _put_down(self) -> None:
@@ -1230,13 +1195,13 @@ class Life:
         if self._hook == "run":
             self._save_if_changed()
         if call.partition is None:
-            self._leave_partition()
+            self._state.leave()
         else:
-            self._enter_partition(call.partition)
+            self._state.enter(call.partition)
         self.current = None
         self._clock_trail, self._clock_trail_of_calls = self._clock_trail_of_calls, self._clock_trail
         self._leave_trail()
-        unit = self.open_unit = Unit(self.name, self._home)
+        unit = self.open_unit = Unit(self.name, self._state.home)
         try:
             self.calls.has_begun = True
             call.function()
@@ -1244,7 +1209,7 @@ class Life:
         except BaseException:  # whatever the function raises, which a `run` may catch: nothing of the unit ever was
             self._keep_seen()
             self.drop_unit()
-            self._restore()
+            self._state.restore()
             raise
         finally:
             self.open_unit = self.current = None
@@ -1258,42 +1223,8 @@ class Life:
         """
         if self.calls.owing:
             self.drop_unit()
-            self._restore()
+            self._state.restore()
             self.calls.call_last(on_error)
-
-    # ------------------------------------------------------------------ state
-    def _states_of(self, home: str) -> States:
-        plan = self._plan
-        return States(plan.node.declaration.states, plan.state_codecs, self._journal.stored_states(home))
-
-    def _enter_partition(self, partition: int) -> None:
-        """Puts the state of a partition in its place."""
-        if partition == self._partition:
-            return
-        self._leave_partition()
-        self._partition, self._home = partition, home_of(self._plan.node.name, partition)
-        states = self._partitions.get(partition)
-        if states is None:
-            states = self._partitions[partition] = self._states_of(self._home)
-        states.enter(self._values)
-        self._states = states
-        for table in self._tables.values():
-            table.enter(self._home)
-
-    def _leave_partition(self) -> None:
-        if self._partition is not None:
-            self._states.leave(self._values)
-            self._partition, self._home, self._states = None, self.name, NO_STATES
-            for table in self._tables.values():
-                table.leave()
-
-    def _refuse_strays(self) -> None:
-        strays = [name for name in self._plan.state_codecs if name in self._values]
-        if strays:
-            raise UsageError(
-                f"{self.name}.{strays[0]} was assigned in {self._hook}, but it has a value for each partition (partition_by): "
-                "assign it in a handler, or say State(..., initial=...)"
-            )
 
     # ------------------------------------------------------------------ threads
     def _is_own_thread(self) -> bool:

@@ -610,7 +610,7 @@ class _ReplayedLife(Life):
     def _submit_changed(self, unit: Unit) -> None:
         if self._preparing:  # what on_start did was part of what the record begins with
             self.drop_unit()
-            self._restore()
+            self._state.restore()
             return
         self.calls.handed.clear()
         super()._submit_changed(unit)

@@ -13,6 +13,7 @@ from minions.flow.channel import Channel, Entry, Wakes
 from minions.flow.journal import Journal
 from minions.flow.unit import Unit
 from minions.life.life import Life
+from minions.life.working_state import WorkingState
 from minions.testing import Faults, SimulationFailed, View, simulate
 
 SEEDS = 1_000
@@ -149,21 +150,21 @@ def test_a_message_that_is_acknowledged_before_its_unit_is_whole(monkeypatch: py
 
 
 def test_a_state_that_is_saved_outside_of_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
-    gather = Life._gather
+    gather = WorkingState.gather
     submit = Life._submit
 
-    def gather_nothing(life: Life, unit: Unit) -> None:
-        if life.name != "purse":
-            gather(life, unit)
+    def gather_nothing(state: WorkingState, unit: Unit) -> None:
+        if state.home != "purse":
+            gather(state, unit)
 
     def submit_and_save(life: Life, unit: Unit, timeout_s: float | None) -> None:
         submit(life, unit, timeout_s)
         if life.name == "purse":
             state = Unit(life.name)
-            gather(life, state)
+            gather(life._state, state)
             submit(life, state, timeout_s)
 
-    monkeypatch.setattr(Life, "_gather", gather_nothing)
+    monkeypatch.setattr(WorkingState, "gather", gather_nothing)
     monkeypatch.setattr(Life, "_submit", submit_and_save)
     failure = found(CRASHES)
     assert "no_coin_is_lost_or_made" in failure.failure
