@@ -91,7 +91,13 @@ def test_a_thread_that_does_not_end_is_asked_again_then_abandoned_and_can_do_not
     new_system: Callable[[], System], start: Start
 ) -> None:
     clock, gate, after, interrupted = FakeClock(), Gate(), Log(), threading.Event()
+    came = Gate()
     system = new_system()
+
+    class Keeping(Kept):
+        def keep(self, number: Number) -> None:
+            came.pass_through()
+            super().keep(number)
 
     class Stuck(Component):
         out = Outbox(Number)
@@ -113,10 +119,12 @@ def test_a_thread_that_does_not_end_is_asked_again_then_abandoned_and_can_do_not
         def on_interrupt(self) -> None:
             interrupted.set()
 
-    stuck, kept = system.add(Stuck()), system.add(Kept())
+    stuck, kept = system.add(Stuck()), system.add(Keeping())
     system.connect(stuck.out, kept.numbers)
+    came.open()
     run = start(system, clock=clock, stop_timeout_s=10.0)
     gate.wait_reached()
+    came.wait_reached()  # otherwise the time that is left for it may be over before its thread has had a turn
     run.runtime.stop("stopped")
     run.reach()
     clock.advance(seconds=2.0)
