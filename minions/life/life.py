@@ -48,12 +48,13 @@ from minions.flow.unit import Unit
 from minions.life.after_commit import AfterCommit, Call
 from minions.life.blocking import Blocking
 from minions.life.calling import Proxy, RemoteMethod, lazy, refuse_bad_seconds, told_where, wait_for_answer
-from minions.life.capture import Capture, ClockName, ClockReads, ClockTrail, Kind, Place, Read, Trail, place_of
+from minions.life.capture import Capture, ClockName, Kind
 from minions.life.plan import NodePlan
 from minions.life.ports import LaneSender, Receiver, Sender, message_of
 from minions.life.recorder import Recorder
 from minions.life.timetable import Timetable
 from minions.life.traces import describe, frames_of, trace_of
+from minions.life.trails import Place, Trails, place_of
 from minions.life.working_state import WorkingState
 from minions.model.checks import shown
 from minions.model.component import Component, copy_of
@@ -167,14 +168,8 @@ class Life:
         self._marks = marks if marks is not None else Marks.nowhere()
         self._is_careful = any(channel.careful_until for channel in plan.reads.values())
         self._recorder = recorder
-        self._trail = None if recorder is None else Trail()
-        self._trail_at_start: Trail | None = None  # that of on_start
-        self._clock_trail = None if recorder is None else ClockTrail()
-        self._clock_trail_of_calls = None if recorder is None else ClockTrail()  # of what follows a commit
-        self._reads_at_start = ClockReads()  # those of on_start
+        self._trails = None if recorder is None else Trails()
         self._is_replayed_whole = not (plan.keeps or plan.reads)  # its `run`, which cannot begin in the middle
-        # Of a unit that was dropped: how many there were before, and what it had read of tables.
-        self._seen: tuple[int, dict[str, Read]] | None = None
         self._on_disk: dict[Channel, int] = {}  # up to which number all messages of a channel are on disk
         self.calls = AfterCommit(journal, fence, parker, self._call, self._wait_for_commit)
 
@@ -200,10 +195,8 @@ class Life:
         timetable = self._timetable
         begun = {} if timetable is None else timetable.begin(self._journal.ticks_of(self.name))
         self._whole(self.instance.on_start, begun)
-        if self._trail is not None:
-            self._trail_at_start, self._trail = self._trail, Trail()
-        if self._clock_trail is not None:
-            self._reads_at_start = self._clock_trail.last()
+        if self._trails is not None:
+            self._trails.start_is_over()
         if self._plan.partitioned:
             self._state.refuse_strays(self._hook)
         self.has_begun = True
@@ -634,11 +627,11 @@ class Life:
 
         None where crashes are not recorded, or the store is to blame.
         """
-        recorder = self._recorder
-        if recorder is None or isinstance(error, StoreError):
+        recorder, trails = self._recorder, self._trails
+        if recorder is None or trails is None or isinstance(error, StoreError):
             return None
         try:
-            return self._capture(error, traceback)
+            return self._capture(error, traceback, trails)
         except Exception as fault:  # noqa: BLE001 - told: the failure itself has to be dealt with all the same
             recorder.missed(f"{self.name}: {describe(fault)}")
             return None
@@ -653,12 +646,11 @@ class Life:
         if capture is not None and self._recorder is not None:
             self._recorder.take(attrs.evolve(capture, attempt=attempt, set_aside=set_aside))
 
-    def _capture(self, error: BaseException, traceback: str) -> Capture:
+    def _capture(self, error: BaseException, traceback: str, trails: Trails) -> Capture:
         handed = self.calls.failed(error)
         kind = self._kind_of_unit() if handed is None else "after_commit"
         entry = self.current
         received = [entry] if kind == "handler" and entry is not None else []
-        clock_trail = self._clock_trail if handed is None else self._clock_trail_of_calls
         return Capture(
             component=self.name,
             of=type(self._plan.node.blueprint),
@@ -676,13 +668,13 @@ class Life:
             monotonic_s=self._clock.monotonic(),
             partition=self._state.partition,
             states=self._state.states.kept(),
-            tables=self._state.seen_of_tables() if self._seen is None or self._seen[0] != self.units else self._seen[1],
+            tables=trails.tables(self.units, self._state.seen_of_tables),
             received=list(self.mailbox.in_hand) if kind == "run" else received,
             called=self.mailbox.call if kind == "call" else None,
-            asked=[] if self._trail is None else self._trail.of(self.units, self._only_message()),
-            asked_at_start=[] if self._trail_at_start is None else self._trail_at_start.last(),
-            reads=None if clock_trail is None else clock_trail.of(self._place()),
-            reads_at_start=self._reads_at_start,
+            asked=trails.calls.of(self.units, self._only_message()),
+            asked_at_start=trails.asked_at_start,
+            reads=trails.reads(self._place(), follows_commit=handed is not None),
+            reads_at_start=trails.reads_at_start,
         )
 
     def _kind_of_unit(self) -> Kind:
@@ -705,23 +697,9 @@ class Life:
         return (0, None, None) if self._is_replayed_whole else place_of(self.units, None, self.open_unit)
 
     def _keep_seen(self) -> None:
-        """The open unit is about to be dropped; whether it is the one that its life ends with is not known yet."""
-        if self._recorder is not None:
-            self._seen = self.units, self._state.seen_of_tables()
-        if self._clock_trail is not None:
-            self._clock_trail.unit_is_dropped()
-
-    def _leave_trail(self) -> None:
-        """Another unit begins that may not differ in its number from the one before."""
-        self._leave_calls()
-        if self._clock_trail is not None:
-            self._clock_trail.forget()
-
-    def _leave_calls(self) -> None:
-        """The same, for what is not looked at before a unit has begun."""
-        if self._trail is not None:
-            self._trail.forget()
-            self._seen = None
+        """The open unit is about to be dropped."""
+        if self._trails is not None:
+            self._trails.unit_is_dropped(self.units, self._state.seen_of_tables())
 
     def interrupt(self) -> None:
         """Says that what it is at is about to be broken off. By the thread that does it, before it does."""
@@ -779,9 +757,9 @@ class Life:
 
     def _read_clock(self, clock: ClockName) -> float:
         seconds = self._clock.wall() if clock == "now" else self._monotonic()
-        trail = self._clock_trail
-        if trail is not None and (get_ident() == self.ident or self._is_own_thread()):
-            trail.note(self._place(), (clock, seconds))
+        trails = self._trails
+        if trails is not None and (get_ident() == self.ident or self._is_own_thread()):
+            trails.clock.note(self._place(), (clock, seconds))
         return seconds
 
     def read_state(self, state: State[Any]) -> Any:
@@ -820,13 +798,13 @@ class Life:
         try:
             answer = wait_for_answer(call, self._journal.calls, clock, deadline_s, timeout_s)
         except Exception as error:  # whatever the other component raises: it is raised on, and noted for a replay
-            if self._trail is not None:  # not the error itself: its traceback leads to the instance
-                self._trail.note(self.units, self._only_message(), call, "raised", (type(error), error.args))
+            if self._trails is not None:  # not the error itself: its traceback leads to the instance
+                self._trails.calls.note(self.units, self._only_message(), call, "raised", (type(error), error.args))
             raise
         finally:
             self.waits_for = ""
-        if self._trail is not None:
-            self._trail.note(self.units, self._only_message(), call, "returned", answer)
+        if self._trails is not None:
+            self._trails.calls.note(self.units, self._only_message(), call, "returned", answer)
         return answer
 
     def submit_call(
@@ -836,8 +814,8 @@ class Life:
         future: Future[Any] = Future()
         call = RemoteCall(queue, method, arguments, keywords, self.name, self.fence, future=future)
         self._journal.calls.place(call)
-        if self._trail is not None and self._is_own_thread():
-            self._trail.note(self.units, self._only_message(), call, "submitted", future)
+        if self._trails is not None and self._is_own_thread():
+            self._trails.calls.note(self.units, self._only_message(), call, "submitted", future)
         return future
 
     def submit(self, method: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Future[Any]:
@@ -952,7 +930,8 @@ class Life:
         self._stop_if_ending()
         self._put_down()
         self._save_if_changed()
-        self._leave_calls()
+        if self._trails is not None:
+            self._trails.leave_calls()
         unit = self.open_unit = Unit(self.name)
         self._received = 0
         try:
@@ -1084,7 +1063,8 @@ class Life:
         Args:
             ticks: the rows of schedules that are written with it, by the names of their methods.
         """
-        self._leave_trail()
+        if self._trails is not None:
+            self._trails.another_unit()
         unit = self.open_unit = Unit(self.name)
         hook()
         for method, row in ticks.items():
@@ -1199,8 +1179,9 @@ class Life:
         else:
             self._state.enter(call.partition)
         self.current = None
-        self._clock_trail, self._clock_trail_of_calls = self._clock_trail_of_calls, self._clock_trail
-        self._leave_trail()
+        if self._trails is not None:
+            self._trails.change_clock()
+            self._trails.another_unit()
         unit = self.open_unit = Unit(self.name, self._state.home)
         try:
             self.calls.has_begun = True
@@ -1213,7 +1194,8 @@ class Life:
             raise
         finally:
             self.open_unit = self.current = None
-            self._clock_trail, self._clock_trail_of_calls = self._clock_trail_of_calls, self._clock_trail
+            if self._trails is not None:
+                self._trails.change_clock()
 
     def call_last(self, on_error: Callable[[BaseException, str], None]) -> None:
         """Calls what waits for a commit in a life that has failed: the units that it belongs to are whole all the same.

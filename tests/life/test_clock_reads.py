@@ -27,8 +27,8 @@ from minions import (
     every,
 )
 from minions.clock import SystemClock
-from minions.life.capture import MOST_READS
 from minions.life.crash import KeptReads, crash_in, crashes_in
+from minions.life.trails import MOST_READS
 from minions.testing import FakeClock
 from tests.life.conftest import Gate, Number, Start
 from tests.life.crashing import NEVER, ONCE, Bug, Numbers, run_to_the_end, the_crash

@@ -13,9 +13,10 @@ import pytest
 
 from minions import Component, Crash, Crashes, State, System
 from minions.flow.calls import Call, CallQueue
-from minions.life.capture import Capture, Trail
+from minions.life.capture import Capture
 from minions.life.crash import crashes_in
 from minions.life.recorder import Recorder
+from minions.life.trails import Trail
 from minions.testing import FakeClock
 from tests.life.conftest import PATIENCE_S
 
