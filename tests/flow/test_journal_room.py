@@ -192,18 +192,9 @@ class TestOverflow:
 class TestWhatIsFreed:
     """What an object does as it is freed (`__del__`) is user code, and never runs under the lock."""
 
-    def test_when_the_oldest_is_dropped(self, rig: Rig) -> None:
-        a = rig.channel("a.in", capacity=1, durable=False, overflow="drop_oldest")
-        sender, under_lock = rig.life("s"), list[bool]()
-        for _ in range(4):
-            unit = sender.unit()
-            unit.send((a,), Parting(rig.journal, under_lock), True, None)
-            assert sender.submit(unit) is None
-            del unit
-        assert under_lock == [False] * 3
-
-    def test_when_the_newest_is_dropped(self, rig: Rig) -> None:
-        a = rig.channel("a.in", capacity=1, durable=False, overflow="drop_newest")
+    @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+    def test_when_a_message_is_dropped(self, rig: Rig, overflow: str) -> None:
+        a = rig.channel("a.in", capacity=1, durable=False, overflow=overflow)
         sender, under_lock = rig.life("s"), list[bool]()
         for _ in range(4):
             unit = sender.unit()

@@ -12,7 +12,7 @@ from minions import Component, Inbox, Outbox, State, System, Watchdog, events
 from minions.flow.store import Store
 from minions.life.life import Life
 from minions.testing import FakeClock
-from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Start
+from tests.life.conftest import PATIENCE_S, Gate, Log, Number, Running, Start
 from tests.life.hanging import (
     HANGS_AT,
     Bench,
@@ -223,6 +223,16 @@ def test_who_waits_at_a_door_of_the_runtime_has_not_stalled(
     GATES[-1].open()
 
 
+def let_through_all_but_the_last(turns: list[Gate], run: Running, clock: FakeClock) -> None:
+    """A tick for each gate at which a thread is held, also for the last one, at which it stays."""
+    for gate in turns[:-1]:
+        gate.wait_reached()
+        tick(run, clock)
+        gate.open()
+    turns[-1].wait_reached()
+    tick(run, clock)
+
+
 def test_a_long_handler_that_sends_makes_progress(system: System, start: Start) -> None:
     clock, turns = FakeClock(), [Gate() for _ in range(5)]
 
@@ -246,12 +256,7 @@ def test_a_long_handler_that_sends_makes_progress(system: System, start: Start) 
     system.connect(once.out, slow.numbers)
     system.connect(slow.out, kept.numbers)
     run = start(system, clock=clock, watched=True, watchdog=Watchdog(tick_s=1.0)).up()
-    for gate in turns[:-1]:
-        gate.wait_reached()
-        tick(run, clock)
-        gate.open()
-    turns[-1].wait_reached()
-    tick(run, clock)
+    let_through_all_but_the_last(turns, run, clock)
     assert run.all(events.ComponentStalled) == [], "it has sent something within each two seconds"
     wait_for_stall(run, clock, after_ticks=2)
     turns[-1].open()
@@ -280,12 +285,7 @@ def test_a_source_that_sends_now_and_then_makes_progress_by_whatever_way(
     slow, takes = system.add(Slow(), stall_after_s=2.0), system.add(Takes())
     system.connect(slow.out, takes.numbers)
     run = start(system, clock=clock, watched=True, watchdog=Watchdog(tick_s=1.0)).up()
-    for gate in turns[:-1]:
-        gate.wait_reached()
-        tick(run, clock)
-        gate.open()
-    turns[-1].wait_reached()
-    tick(run, clock)
+    let_through_all_but_the_last(turns, run, clock)
     assert run.all(events.ComponentStalled) == []
     assert wait_for_stall(run, clock, after_ticks=2).evidence.doing == "run"
     turns[-1].open()

@@ -190,6 +190,14 @@ def test_a_unit_that_cannot_be_made_whole_is_the_answer(system: System, start: S
     assert run.all(events.ComponentFailed) == []
 
 
+class Receiver(Component):
+    numbers = Inbox(Number)
+
+    @numbers.handler
+    def take(self, number: Number) -> None:
+        LOG.add(number.value)
+
+
 def test_a_called_method_may_send_and_hand_over_what_follows_the_commit(system: System, start: Start) -> None:
     class Sender(Component):
         out = Outbox(Number)
@@ -209,13 +217,6 @@ def test_a_called_method_may_send_and_hand_over_what_follows_the_commit(system: 
 
         def where(self) -> int:
             return threading.get_ident()
-
-    class Receiver(Component):
-        numbers = Inbox(Number)
-
-        @numbers.handler
-        def take(self, number: Number) -> None:
-            LOG.add(number.value)
 
     sender, receiver = system.add(Sender()), system.add(Receiver())
     system.connect(sender.out, receiver.numbers)
@@ -243,13 +244,6 @@ def test_of_a_component_that_keeps_nothing_calls_are_units_too(system: System, s
 
         def later(self) -> None:
             self.after_commit(lambda: LOG.add("later"))
-
-    class Receiver(Component):
-        numbers = Inbox(Number)
-
-        @numbers.handler
-        def take(self, number: Number) -> None:
-            LOG.add(number.value)
 
     sender, receiver = system.add(Sender()), system.add(Receiver())
     system.connect(sender.out, receiver.numbers)
