@@ -161,7 +161,7 @@ def test_components_wait_while_the_disk_is_full_and_go_on_when_there_is_room(
 def test_a_disk_that_stays_full_stops_the_system_in_order_and_the_next_start_goes_on_exactly(
     launch: Launch, small_disk: SmallDisk
 ) -> None:
-    ended = launch(script(small_disk, hold=True, give_up_s=0.3)).end()
+    ended = launch(script(small_disk, hold=True, give_up_s=2.0)).end()
 
     assert ended.returncode == 1
     lines = ended.stderr.splitlines()
