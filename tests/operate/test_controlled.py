@@ -181,6 +181,38 @@ def test_what_is_asked_for_comes_about(folder: Path) -> None:
             client.ask("nonsense")
 
 
+def test_while_dead_letters_are_dealt_with_for_one_client_the_next_is_told_to_try_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, reached, gate = System("test", folder=folder), threading.Event(), threading.Event()
+    feeding, count = system.add(Feeding()), system.add(Count())
+    system.connect(feeding.out, count.numbers)
+    answers: list[dict[str, Any]] = []
+
+    def drop() -> None:
+        with Client.connect(folder) as client:
+            answers.append(client.ask("dead-drop", of="count"))
+
+    def hold(ids: tuple[str, ...], of: str | None) -> list[Any]:
+        reached.set()
+        gate.wait(PATIENCE_S)
+        return []
+
+    with system.started(), Client.connect(folder) as other:
+        runtime = system._runtime
+        assert runtime is not None
+        monkeypatch.setattr(runtime.dead_letters, "drop", hold)
+        dropping = threading.Thread(target=drop)
+        dropping.start()
+        assert reached.wait(PATIENCE_S)
+        with pytest.raises(Refused, match="dead-retry: another one is at work; try again") as refused:
+            other.ask("dead-retry", of="count")
+        assert refused.value.kind == "busy"
+        gate.set()
+        dropping.join(PATIENCE_S)
+    assert answers == [{"letters": []}]
+
+
 def test_a_stop_is_answered_when_all_is_over(folder: Path) -> None:
     system = System("test", folder=folder)
     up = threading.Event()
