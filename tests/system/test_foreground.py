@@ -125,3 +125,17 @@ def test_the_end_is_heard_although_there_is_no_room_for_its_word(foreground: For
         while True:
             foreground._told.send(bytes([signal.SIGUSR2]))
     assert waited(foreground) == []
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As Ctrl-C is for what a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        foreground = Foreground()
+        with foreground.handlers():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
