@@ -25,7 +25,7 @@ from minions.life import commands
 from minions.life.calling import Proxy, refuse_bad_seconds
 from minions.life.crash import Crash, crash_named, crashes_in
 from minions.life.dead_letters import DeadLetters, opened_apart
-from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now
+from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now, say_in_time
 from minions.life.history import MOST_ROWS, History
 from minions.life.kept import Kept
 from minions.life.options import Options
@@ -298,12 +298,14 @@ class System:
         stopped = runtime.stopped
         assert stopped is not None
         report = f"{self.name} failed: {'; '.join(stopped.problems)}"
-        if not runtime.has_told_all:
-            end_although_somebody_hangs()
         if stopped.survivors:
             leave_now(EXIT_SURVIVORS, report)
-        if stopped.problems:
-            raise SystemExit(report)  # which Python prints, and ends with exit code 1
+        if not runtime.has_told_all:
+            end_although_somebody_hangs(int(bool(stopped.problems)))
+        if (
+            stopped.problems
+        ):  # Python prints the text, and ends with exit code 1; where it would hang in that, it has a second
+            raise SystemExit(report if runtime.has_told_all else say_in_time(report))
         return stopped.reason
 
     @contextmanager

@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["Foreground", "end_although_somebody_hangs", "leave_now"]
+__all__ = ["Foreground", "end_although_somebody_hangs", "leave_now", "say_in_time"]
 
 ENDED = 0
 """The word for: the system has ended. All others are numbers of signals."""
@@ -152,13 +152,24 @@ def _print_stacks() -> None:
             stacks = stacks[os.write(descriptor, stacks) :]
 
 
-def end_although_somebody_hangs() -> None:
+def end_although_somebody_hangs(exit_code: int = 0) -> None:
     """Has the process end by itself although a thread hangs in writing to standard error, which Python would wait for.
 
-    What the program does after this is done; then nothing more is waited for. Its exit code is 0, or 1 where an error
-    has ended it; what it gives to `sys.exit` is not known here.
+    What the program does after this is done; then nothing more is waited for.
+
+    Args:
+        exit_code: of the process, unless an error ends it, which makes it 1; what the program gives to `sys.exit` is not known.
     """
-    atexit.register(lambda: leave_now(int(hasattr(sys, "last_value")), ""))
+    atexit.register(lambda: leave_now(max(exit_code, int(hasattr(sys, "last_value"))), ""))
+
+
+def say_in_time(report: str, timeout_s: float = 1.0) -> int:
+    """Writes a line to standard error, in a thread of its own, which is left behind where that hangs; returns the exit code 1."""
+    helper = threading.Thread(target=_flush, args=(report,), daemon=True)
+    with suppress(RuntimeError):  # the machine gives no further thread: the exit code has to do
+        helper.start()
+        helper.join(timeout_s)
+    return 1
 
 
 def leave_now(exit_code: int, report: str, flush_timeout_s: float = 1.0) -> NoReturn:

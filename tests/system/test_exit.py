@@ -342,6 +342,39 @@ os.write(OUTSIDE, system.run().encode() + b"\\n")
     assert end_in_time(child, 2.0).returncode == 0
 
 
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_full_standard_error_does_not_keep_a_process_from_its_end_of_which_the_system_has_failed(
+    launch: Launch, caught: bool
+) -> None:
+    """What Python would print at the end hangs there too."""
+    run = "system.run()"
+    child = launch(
+        """
+class Failing(Component):
+    def run(self):
+        os.write(OUTSIDE, b"fails\\n")
+        raise ValueError("bad")
+
+reading, writing = os.pipe()
+for size in (4096, 1):
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(size))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+OUTSIDE = os.dup(1)
+os.dup2(writing, 2)
+system.add(Failing(), restart=Restart(failures=0))
+"""
+        + (f"try:\n    {run}\nexcept SystemExit:\n    os.write(OUTSIDE, b'goes on\\n')\n" if caught else f"{run}\n")
+    )
+    child.wait_for("fails")
+    if caught:
+        child.wait_for("goes on")
+    assert end_in_time(child, 2.0).returncode == 1
+
+
 # Stalled --------------------------------------------------------------------------------------------------------------
 
 WATCHED = ", watchdog=Watchdog(tick_s=0.05)"
