@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from minions import Retry
+from minions.clock import Parkable
 from minions.flow.acks import AckSet
 from minions.flow.board import Held, Left
 from minions.flow.channel import Channel
@@ -81,3 +82,23 @@ def test_what_is_set_aside_at_the_start_is_not_counted_as_handled() -> None:
     answer(Deaths({A: {1: 1}}), {A: channel}, journal, clock)
     found = journal.statistics([channel]).inboxes[A]
     assert (found.settled, found.set_aside, found.handled) == (1, 1, 0)
+
+
+class Writing(FakeClock):
+    """Whoever waits finds that the writer has been there meanwhile."""
+
+    journal: Journal
+
+    def wait(self, parkable: Parkable, deadline_s: float | None) -> None:
+        sealed = self.journal.seal(parkable)
+        assert sealed is not None
+        self.journal.committed(sealed)
+
+
+def test_what_is_set_aside_at_the_start_is_on_disk_before_anything_runs() -> None:
+    channel = Channel(A, 0, codec=codec_of(int), retry=Retry(deaths=1), run_id="run")
+    channel.restore(3, AckSet(), [(1, b"1"), (2, b"2")], [(1, "before")])
+    clock = Writing()
+    journal = clock.journal = Journal(clock, durable=True)
+    answer(Deaths({A: {1: 1}}), {A: channel}, journal, clock)
+    assert journal.durable_epoch == journal.last_epoch() == 1
