@@ -347,6 +347,19 @@ def _damage(folder: Path) -> None:
     store.close()
 
 
+def test_a_folder_is_free_when_its_opening_was_broken_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(folder)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rig.writer._opened, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rig.writer.open()
+    rig.writer._thread.join(LONG_S)
+    assert left_in(folder).is_empty
+
+
 def test_a_folder_in_use_is_refused_by_open_and_free_once_its_writer_is_closed(folder: Path, rig: Rig) -> None:
     rig.writer.open()
     other = Rig(folder)
