@@ -90,9 +90,9 @@ class Writing(FakeClock):
     journal: Journal
 
     def wait(self, parkable: Parkable, deadline_s: float | None) -> None:
-        sealed = self.journal.seal(parkable)
+        sealed = self.journal.commits.seal(parkable)
         assert sealed is not None
-        self.journal.committed(sealed)
+        self.journal.commits.committed(sealed)
 
 
 def test_what_is_set_aside_at_the_start_is_on_disk_before_anything_runs() -> None:
@@ -101,4 +101,4 @@ def test_what_is_set_aside_at_the_start_is_on_disk_before_anything_runs() -> Non
     clock = Writing()
     journal = clock.journal = Journal(clock, durable=True)
     answer(Deaths({A: {1: 1}}), {A: channel}, journal, clock)
-    assert journal.durable_epoch == journal.last_epoch() == 1
+    assert journal.commits.durable_epoch == journal.commits.last_epoch() == 1
