@@ -288,7 +288,8 @@ def _component_of(who: str, call: Call, topology: Topology, plan: Plan) -> str:
     """The name of the component that is called, which answers that."""
     where = f"calls={{{who!r}: [{call!r}]}}"
     named = call.component
-    node = topology.node_of(named) if isinstance(named, Component) else plan.nodes.get(named, _NONE).node
+    nodes = {name: each.node for name, each in plan.nodes.items()}
+    node = topology.node_of(named) if isinstance(named, Component) else nodes.get(named)
     if node is None:
         raise UsageError(f"{where}: there is no component {named!r} in the system; there are {', '.join(plan.nodes)}")
     if plan.nodes[node.name].calls is None:
@@ -318,11 +319,3 @@ def _shown(method: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) -
     shown = [short(each) for each in arguments]
     shown += [f"{name}={short(each)}" for name, each in keywords.items()]
     return f"{method}({', '.join(shown)})"
-
-
-@attrs.frozen
-class _NoPlan:
-    node: None = None
-
-
-_NONE = _NoPlan()
