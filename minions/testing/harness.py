@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -18,36 +17,32 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from minions.errors import CallFailed, CallTimeout, CannotStore, MinionsError, UsageError
+from minions.errors import CallFailed, CallTimeout, MinionsError, UsageError
 from minions.events import Event
 from minions.fence import Fence
-from minions.flow import rows
 from minions.flow.calls import CallQueue
 from minions.flow.channel import Channel
-from minions.flow.codec import codec_of
 from minions.flow.rows import DeadLetter
 from minions.flow.unit import Unit
 from minions.life.calling import Proxy
-from minions.life.dead_letters import DeadLetters
-from minions.life.kept import Kept
 from minions.life.ports import message_of
 from minions.life.status import ComponentStatus
-from minions.life.tables import NOTHING_UNSAVED, TableView, table_codecs_of
 from minions.model import checks, wrap
 from minions.model.component import Component, Exactly
-from minions.model.declaration import FRAMEWORK_NAMES, HOOKS
 from minions.model.partition import PartitionBy
 from minions.model.policy import Restart
-from minions.model.ports import Inbox, Outbox, Port, Table, Uses, type_name
+from minions.model.ports import Inbox, Outbox, Port, Uses, type_name
 from minions.model.topology import Node
 from minions.model.wrapped import Wrapped
-from minions.system import System
 from minions.testing.arguments import refuse, refuse_other_times
+from minions.testing.bounded_world import BoundedWorld, Endless
 from minions.testing.disk import MemoryDisk
+from minions.testing.fakes import misfit
 from minions.testing.feeder import Feeder
+from minions.testing.in_memory import SystemInMemory
 from minions.testing.looking import HIDES, hidden_states, last_events, look_at
 from minions.testing.process import NO_FAILURES, Probe, Process, SimulatedLife
-from minions.testing.world import World
+from minions.testing.surroundings import surround
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,14 +52,8 @@ __all__ = ["Harness", "harness"]
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
 
-_ROOM = 10_000
-"""How many messages an outbox may send before its component has to wait."""
-
 _PATIENCE_S = 30.0
 """How much virtual time an answer may take, as with `System.call`."""
-
-_BEFORE = "what-feeds-it"
-_AFTER = "what-it-feeds"
 
 
 def harness(
@@ -137,11 +126,11 @@ class Harness(Generic[C]):
         self.commits = 0
         self._raises = raises
         self._disk = MemoryDisk()
-        self._system = _System(self._disk)
+        self._system = SystemInMemory(self._disk)
         self._system.add(component, name=name, restart=restart, partition_by=partition_by)
         self._node = self._system._node_named(component)
         self._steps = steps
-        self._world = _BoundedWorld(steps)
+        self._world = BoundedWorld(steps)
         self._probe = _Probe(self)
         self._running: dict[str, Process] = {}  # the one that runs; an object that outlives this one
         self._is_wired = False
@@ -180,9 +169,7 @@ class Harness(Generic[C]):
         self._wire()
         if self._world.over:
             before = self._world
-            self._world = _BoundedWorld(
-                self._steps, monotonic_s=before.now_s, wall_s=before.now_s + before.wall_ahead_s
-            )
+            self._world = BoundedWorld(self._steps, monotonic_s=before.now_s, wall_s=before.now_s + before.wall_ahead_s)
         process = Process(self._system, self._world, self._disk, self._probe, forever=True)
         self._running["process"] = process
         self.crashed = False
@@ -283,7 +270,7 @@ class Harness(Generic[C]):
             raise UsageError(f"{self._node.name}: uses() takes first a Uses of the component ({names}), not {used!r}")
         where = f"{self._node.name}.{used.name}"
         is_component = issubclass(type(fake), Component)
-        if not isinstance(fake, Wrapped) and (problem := _misfit(fake, used.type)):
+        if not isinstance(fake, Wrapped) and (problem := misfit(fake, used.type)):
             raise UsageError(f"{where} uses {type_name(used.type)}, and {fake!r} does not fit: {problem}")
         stands_in = fake if is_component else wrap.object(lambda: fake, used.type)
         self._system.add(stands_in, name=f"{used.name}-of-{self._node.name}")
@@ -474,8 +461,8 @@ class Harness(Generic[C]):
         try:
             step()
             if self._world.endless_in:
-                raise _Endless
-        except _Endless:
+                raise Endless
+        except Endless:
             refusal = self._too_many_steps()
             self.close()
             raise refusal from None
@@ -511,30 +498,10 @@ class Harness(Generic[C]):
 
     def _wire(self) -> None:
         """Connects every port to one of the other side, once."""
-        if self._is_wired:
-            return
-        self._refuse_unmet()
-        ports = [
-            (getattr(node.blueprint, port), f"{port}_of_{node.name.replace('-', '_')}")
-            for node in self._system._topology.nodes
-            for port in (*node.declaration.inboxes, *node.declaration.outboxes)
-        ]
-        feeding = {other: Outbox(port.type) for port, other in ports if isinstance(port, Inbox)}
-        fed = {
-            other: Inbox(port.type, capacity=_ROOM, durable=_is_storable(port.type))
-            for port, other in ports
-            if isinstance(port, Outbox)
-        }
-        before, after = (_component_of(made) if made else None for made in (feeding, fed))
-        for component, name in ((before, _BEFORE), (after, _AFTER)):
-            if component is not None:
-                self._system.add(component, name=name)
-        for port, other in ports:
-            if isinstance(port, Inbox):
-                self._system.connect(getattr(before, other), port)
-            else:
-                self._system.connect(port, getattr(after, other))
-        self._is_wired = True
+        if not self._is_wired:
+            self._refuse_unmet()
+            surround(self._system)
+            self._is_wired = True
 
     def _refuse_unmet(self) -> None:
         """Refuses to go on while nothing stands in for something that it uses."""
@@ -584,42 +551,6 @@ class Harness(Generic[C]):
 
 
 C_used = TypeVar("C_used", bound=Component)
-
-
-class _System(System):
-    """A system whose state is on a simulated disk, also while it does not run."""
-
-    def __init__(self, disk: MemoryDisk) -> None:
-        super().__init__("harness", control=False)
-        self._disk = disk
-        kept = self._kept = _Kept(self.name, self._topology, lambda: self.folder, lambda: self._running)
-        kept.disk = disk
-
-    def dead_letters(self, of: Any = None) -> list[DeadLetter]:
-        if self._running is not None:
-            return super().dead_letters(of)
-        letters = DeadLetters(self.folder, {}, inboxes=self._inboxes(), read=self._disk.read_rows)
-        return letters.listed(self._named(of))
-
-
-class _Kept(Kept):
-    """What is kept, on a simulated disk.
-
-    Attributes:
-        disk: that one.
-    """
-
-    disk: MemoryDisk
-
-    def _states_on_disk(self, home: str) -> dict[str, bytes]:
-        key = rows.STATES + home
-        body = self.disk.row(key)
-        return {} if body is None else rows.states_of(key, body)
-
-    def _table(self, node: Node, table: Table[Any, Any], home: str) -> TableView:
-        if self._running() is not None or (node.partition_by is not None and home == node.name):
-            return super()._table(node, table, home)
-        return TableView(table.name, home, table_codecs_of(table), NOTHING_UNSAVED, self.disk.reader())
 
 
 class _Probe(Probe):
@@ -684,53 +615,6 @@ class _Probe(Probe):
             log.handle(record)
 
 
-class _Endless(Exception):
-    """Too much has happened at one moment."""
-
-
-class _BoundedWorld(World):
-    """A world in which so much may happen while time stands still, and no more.
-
-    Attributes:
-        endless_in: the piece of code that went round in a loop too often; empty while none has.
-    """
-
-    def __init__(self, steps: int, **begins: float) -> None:
-        super().__init__(_writer_first, **begins)
-        self.endless_in = ""
-        self._steps = steps
-        self._moment_s = self.now_s
-        self._first_turn = 0
-        self._rounds = 0  # of one life, in the turn of that number
-        self._rounds_of = 0
-
-    def begin_to_count(self) -> None:
-        """The test does the next thing."""
-        self._moment_s, self._first_turn = self.now_s, self.turns
-
-    def count_round(self, life: SimulatedLife) -> None:
-        """A loop has gone round once more. One that does so too often within one turn of its thread is left where it is."""
-        if self._rounds_of != self.turns:
-            self._rounds, self._rounds_of = 0, self.turns
-        self._rounds += 1
-        if self._rounds >= self._steps and self.current is not None:
-            self.endless_in = f"{life.name}.{life.where}"
-            while True:  # until the driver drops it
-                self.halt()
-
-    def run(self, until: Callable[[], bool] | None = None, *, until_s: float = math.inf) -> bool:
-        """See `World.run`. Raises `_Endless` where too much happens at one moment."""
-
-        def stops() -> bool:
-            if self._moment_s != self.now_s:
-                self._moment_s, self._first_turn = self.now_s, self.turns
-            elif self.turns - self._first_turn >= self._steps:
-                raise _Endless
-            return until is not None and until()
-
-        return super().run(stops, until_s=until_s)
-
-
 class _Caller:
     """Who calls the component: the test."""
 
@@ -756,65 +640,7 @@ class _Caller:
         return future
 
 
-def _writer_first(ready: Any) -> int:
-    """Whatever is whole is on disk before anybody else goes on."""
-    return next((index for index, thread in enumerate(ready) if thread.name == "minions-writer"), 0)
-
-
 def _let_go(running: dict[str, Process], ident: int) -> None:
     process = running.pop("process", None)
     if process is not None and threading.get_ident() == ident:
         process.close()
-
-
-def _component_of(ports: dict[str, Any]) -> Component:
-    """A component that has these ports, and does nothing with them."""
-
-    def run(self: Component) -> None:
-        while self.running:
-            self.sleep(1e9)
-
-    made: Component = type("Elsewhere", (Component,), {**ports, "run": run, "__module__": __name__})()
-    return made
-
-
-def _is_storable(declared: Any) -> bool:
-    try:
-        codec_of(declared)
-    except CannotStore:
-        return False
-    return True
-
-
-def _misfit(fake: object, kind: type) -> str:
-    """Why an object cannot stand in for one of a class; empty where it can."""
-    if isinstance(fake, type):
-        return f"it is a class: give an object, {fake.__qualname__}()"
-    if isinstance(fake, kind):
-        return ""
-    of_runtime = (*FRAMEWORK_NAMES, *HOOKS) if issubclass(kind, Component) else ()
-    for name, method in inspect.getmembers(kind, inspect.isfunction):
-        if name.startswith("_") or name in of_runtime:
-            continue
-        own = getattr(fake, name, None)
-        if not callable(own):
-            return f"it has no method {name}(); give it one, or make it of a subclass of {type_name(kind)}"
-        if problem := _other_arguments(method, own):
-            return f"{name}{problem}"
-    return ""
-
-
-def _other_arguments(method: Callable[..., Any], own: Callable[..., Any]) -> str:
-    """How the arguments of a method differ from those of the one that it stands for; empty where it takes all of them."""
-    try:
-        wanted = list(inspect.signature(method).parameters.values())[1:]
-        taken = inspect.signature(own)
-        taken.bind(
-            *(None for each in wanted if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)),
-            **{each.name: None for each in wanted if each.kind is each.KEYWORD_ONLY},
-        )
-    except ValueError:
-        return ""  # it does not tell
-    except TypeError as error:
-        return f"{inspect.signature(own)} does not take what {method.__qualname__}() is given: {error}"
-    return ""
