@@ -47,6 +47,8 @@ class Node:
             and never for what waits in a `run`.
         on_stall: what follows.
         async_exception: whether an exception may be raised in its thread when nothing else ends it.
+        declaration: what its class declares.
+        is_source: whether messages begin with a loop of its own.
     """
 
     name: str
@@ -57,13 +59,15 @@ class Node:
     stall_after_s: float | None = None
     on_stall: OnStall = "report"
     async_exception: bool = False
+    declaration: Declaration = attrs.field(init=False, repr=False)
+    is_source: bool = attrs.field(init=False, repr=False)
 
-    @property
-    def declaration(self) -> Declaration:
+    @declaration.default
+    def _declared(self) -> Declaration:
         return type(self.blueprint).__minions_declaration__
 
-    @property
-    def is_source(self) -> bool:
+    @is_source.default
+    def _begins_by_itself(self) -> bool:
         return self.declaration.is_source
 
     @property

@@ -130,6 +130,7 @@ class Run(Probe):
         self._death = ""  # what the process dies of
         self._stopping = False
         self._steps = scenario.steps
+        self._choose = choices.below
         self._units = 0
         self._turns = 0
         self._rounds = 0  # of a loop, in the turn of that number
@@ -306,7 +307,7 @@ class Run(Probe):
             self._stop()
             return 0  # in turn, so that everybody comes to an end
         count = len(ready)
-        return count - 1 - self.choices.below("turn", count)
+        return count - 1 - self._choose("turn", count)
 
     def _stop(self) -> None:
         turns = self._world.turns

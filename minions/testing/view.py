@@ -66,6 +66,7 @@ class View:
         self.now_s = 0.0
         self.at_end = False
         self.whole = Picture(topology, runtime, _Whole(runtime), cache, self._read, "")
+        self._by_name = self.whole.by_name
         self.committed = Picture(topology, runtime, _Committed(disk, cache), cache, self._read, "committed ")
 
     def look(self, *, crashes: int, now_s: float, at_end: bool) -> None:
@@ -81,7 +82,8 @@ class View:
         return {"".join(asked): answer for asked, answer in self._read.items()}
 
     def __getitem__(self, component: Component | str) -> ComponentView:
-        return self.whole[component]
+        known = self._by_name.get(component) if type(component) is str else None
+        return self.whole[component] if known is None else known
 
     def called(self, caller: str) -> tuple[Called, ...]:
         """The calls from outside that are over, of one caller, in order, with what it was told.
@@ -129,20 +131,20 @@ class Picture:
         self._cache = cache
         self._read = read
         self._prefix = prefix  # of what is noted as read
-        self._views: dict[Any, ComponentView] = {}  # by name
+        self.by_name: dict[str, ComponentView] = {}  # what was made so far
 
     def __getitem__(self, component: Component | str) -> ComponentView:
-        if isinstance(component, str) and (view := self._views.get(component)) is not None:
+        if isinstance(component, str) and (view := self.by_name.get(component)) is not None:
             return view
         node = self._topology.node_of(component) if isinstance(component, Component) else None
-        name = node.name if node is not None else component
+        name: Any = node.name if node is not None else component
         plan = self._runtime.plan.nodes.get(name) if isinstance(name, str) else None
         if plan is None:
             raise UsageError(
                 f"there is no component {component!r} in the system that is simulated; there are "
                 f"{', '.join(self._runtime.plan.nodes)}"
             )
-        view = self._views[name] = ComponentView(plan, None, self._source, self._cache, self._read, self._prefix)
+        view = self.by_name[name] = ComponentView(plan, None, self._source, self._cache, self._read, self._prefix)
         return view
 
     def __repr__(self) -> str:
@@ -173,6 +175,7 @@ class ComponentView:
         name = plan.node.name
         self._plan = plan
         self._home_of = name if partition is None else home_of(name, partition)
+        self._prefixes = (prefix, f"{self._home_of}.")
         self._has_home = partition is not None or not plan.partitioned
         self._source = source
         self._cache = cache
@@ -208,7 +211,7 @@ class ComponentView:
             raise AttributeError(
                 f"{plan.node.name} has no state, table or inbox {name!r} that could be looked at; it has {', '.join(has)}"
             )
-        self._read[self._prefix, f"{self._home_of}.", name] = shown
+        self._read[*self._prefixes, name] = shown
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -230,7 +233,7 @@ class ComponentView:
         return self._home_of
 
     def _state(self, name: str) -> Any:
-        stored = self._source.states(self._home).get(name)
+        stored = self._source.states(self._home_of if self._has_home else self._home).get(name)
         if stored is None:
             return self._plan.node.declaration.states[name].first_value()
         codec = self._plan.state_codecs[name]
