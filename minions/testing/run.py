@@ -129,7 +129,7 @@ class Run(Probe):
         self._misuse: MinionsError | None = None
         self._death = ""  # what the process dies of
         self._stopping = False
-        self._steps = scenario.steps
+        self._steps = scenario.steps  # that are left to the process that runs
         self._choose = choices.below
         self._units = 0
         self._turns = 0
@@ -192,6 +192,7 @@ class Run(Probe):
         )
         self._view = View(self._scenario.system._topology, process.runtime, self._disk, self._cache, self._callers)
         self._death = ""
+        self._steps = max(0, self._scenario.steps - self._turns)
         try:
             process.start()
             self._have_called(process)
@@ -316,7 +317,7 @@ class Run(Probe):
             self._process.runtime.stop("the steps are used up")
         if turns > self._steps + _TURNS_TO_STOP:
             waiting = "; ".join(self._world.waiting())
-            self._fail(("endless",), f"it was stopped after {self._steps} steps, and does not end: {waiting}")
+            self._fail(("endless",), f"it was stopped after {self._scenario.steps} steps, and does not end: {waiting}")
 
     # ------------------------------------------------------------------ seams
     def script_of(self, component: str) -> Callable[[SimulatedLife], None] | None:
@@ -391,7 +392,7 @@ class Run(Probe):
             self._rounds, self._rounds_of = 0, world.turns
         self._rounds += 1
         if self._rounds > _MOST_ROUNDS:
-            if world.turns >= self._scenario.steps:
+            if world.turns >= self._steps:
                 self._stop()  # there may be nobody else, so that nobody is picked
             world.sleep(_ROUND_S)
 

@@ -202,3 +202,13 @@ def test_others_have_their_turn_beside_such_a_loop() -> None:
     )
     assert not result.finished
     assert handled[-1] == 3
+
+
+def test_the_steps_are_those_of_the_whole_run_however_often_the_process_dies() -> None:
+    system = System("polling")
+    system.add(Commits())
+    crashes = Faults(crashes=0.3, errors=0.0, restarts=0.0, delays=0.0, disk_errors=0.0, most=50)
+    for seed in range(30):
+        result = simulate(system, seed, steps=300, faults=crashes)
+        assert not result.finished
+        assert 300 <= result.turns < 400
