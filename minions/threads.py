@@ -6,12 +6,30 @@ place, all of which run on one thread, and decides itself who goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from minions.clock import Parkable
 
-__all__ = ["Signal", "Thread", "Threads"]
+__all__ = ["Signal", "Thread", "Threads", "reading_frames"]
+
+
+@contextmanager
+def reading_frames() -> Iterator[None]:
+    """For a look at the frames of threads that run: while it lasts no garbage is collected, so it has to be brief.
+
+    CPython 3.11 may collect garbage where it makes the object of a frame, as `f_back` does too. What is freed may let other
+    threads run; when it goes on the frame may be gone, and the process dies of a segmentation fault.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class Thread(Protocol):

@@ -20,6 +20,7 @@ import attrs
 from minions.errors import UsageError
 from minions.life.descriptors import is_socket, shut_down
 from minions.life.traces import describe
+from minions.threads import reading_frames
 
 __all__ = ["Blocking"]
 
@@ -246,7 +247,8 @@ def _shut_http_down(resource: Any, ident: int, _again: bool) -> None:
     """
     connected = getattr(resource, "sock", None)
     if not isinstance(connected, socket.socket):
-        connected = next(_sockets_of(sys._current_frames().get(ident)), None)
+        with reading_frames():
+            connected = next(_sockets_of(sys._current_frames().get(ident)), None)
     if connected is None:
         raise _CannotWake("its thread is not in a request, or has no socket yet, as while it looks up a name")
     shut_down(connected.fileno())

@@ -20,6 +20,7 @@ from minions.life.descriptors import descriptor_text, sockaddr_text
 from minions.life.locks import waited_for
 from minions.life.system_calls import Place, memory_at, place_of, read_proc
 from minions.life.traces import lines_of, print_lines
+from minions.threads import reading_frames
 
 __all__ = ["evidence_of"]
 
@@ -85,13 +86,14 @@ def _steady_look(ident: int, native_id: int) -> tuple[Place, Look]:
 
 def _look(place: Place, ident: int) -> Look:
     """The stack, what the thread waits for, and who has it. No frame outlives the call."""
-    frame = sys._current_frames().get(ident)
-    if frame is None:
-        return [], "", ""
-    lines = lines_of(frame)
-    if place.call == "futex":
-        resource, holder = waited_for(frame, place.args[0])
-        return lines, resource, holder
+    with reading_frames():
+        frame = sys._current_frames().get(ident)
+        if frame is None:
+            return [], "", ""
+        lines = lines_of(frame)
+        if place.call == "futex":
+            resource, holder = waited_for(frame, place.args[0])
+            return lines, resource, holder
     return lines, _resource_of(place), ""
 
 

@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 
 from minions.errors import MinionsError
 from minions.model import wrapped
+from minions.threads import reading_frames
 
 __all__ = ["describe", "frames_of", "lines_of", "print_lines", "stack_of", "trace_of"]
 
@@ -43,14 +44,17 @@ def trace_of(error: BaseException) -> str:
 
 def stack_of(ident: int | None) -> str:
     """Where a thread is, as Python prints it, from the first frame of user code on; empty when the thread has ended."""
-    frame = sys._current_frames().get(ident) if ident is not None else None
-    return "" if frame is None else print_lines(lines_of(frame))
+    with reading_frames():
+        frame = sys._current_frames().get(ident) if ident is not None else None
+        lines = [] if frame is None else lines_of(frame)
+    return print_lines(lines)
 
 
 def lines_of(frame: FrameType) -> list[tuple[str, int, str]]:
     """File, line and function of each call that led to a frame, the innermost last, from the first frame of user code on.
 
-    Fast and free of side effects, so that the frames of a running thread can be let go of before anything slow is done.
+    Fast and free of side effects, so that the frames of a running thread can be let go of before anything slow is done. For those
+    of another thread inside of ``with reading_frames():``, see there.
     """
     stack = list(traceback.walk_stack(frame))[::-1]
     begin = next((index for index, (frame, _) in enumerate(stack) if not _is_ours(frame)), 0)

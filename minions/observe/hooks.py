@@ -27,6 +27,7 @@ from minions.observe.pace import Pace
 from minions.observe.plugin import ATTACHED, IMPORT, HookCall
 from minions.observe.running import RunningSystem
 from minions.observe.units import Units
+from minions.threads import reading_frames
 
 __all__ = ["Hooks", "Listeners"]
 
@@ -351,9 +352,10 @@ class Hooks:
 
 def _stack_of(thread: threading.Thread) -> str:
     """Where a thread is, as Python prints it, without the frames that are not the plugin's; empty when it has ended."""
-    frame: FrameType | None = sys._current_frames().get(thread.ident or 0)
+    with reading_frames():
+        frame: FrameType | None = sys._current_frames().get(thread.ident or 0)
+        frames = [(each, line) for each, line in traceback.walk_stack(frame)] if frame is not None else []
     ours = (__file__, threading.__file__)
-    frames = [(each, line) for each, line in traceback.walk_stack(frame)] if frame is not None else []
     while frames and frames[-1][0].f_code.co_filename in ours:
         frames.pop()
     return "".join(traceback.StackSummary.extract(reversed(frames)).format())

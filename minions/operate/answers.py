@@ -39,6 +39,7 @@ from minions.model.graph import Graph
 from minions.operate.looks import Look, chain_of, sentence_of
 from minions.operate.protocol import VERSION, Refused, Request
 from minions.operate.telling import text_of
+from minions.threads import reading_frames
 
 __all__ = ["Answers"]
 
@@ -275,13 +276,14 @@ class Answers:
     def _stacks(self, request: Request) -> Result:
         wanted = set(_of(self._known(request.text("component")), self._lives())) if request.arguments else None
         names = {life.ident: life.name for life in self._lives().values() if life.ident}
-        frames = sys._current_frames()
-        found = [
-            (thread, lines_of(frames[thread.ident]))
-            for thread in threading.enumerate()
-            if thread.ident in frames and (wanted is None or names.get(thread.ident) in wanted)
-        ]
-        frames.clear()
+        with reading_frames():
+            frames = sys._current_frames()
+            found = [
+                (thread, lines_of(frames[thread.ident]))
+                for thread in threading.enumerate()
+                if thread.ident in frames and (wanted is None or names.get(thread.ident) in wanted)
+            ]
+            frames.clear()
         return {
             "system": self._runtime.name,
             "threads": [
