@@ -13,6 +13,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from minions import (
@@ -130,6 +131,10 @@ class TestBounds:
         with pytest.raises(ConfigurationError) as raised:
             Crashes(**values)
         assert list(raised.value.problems) == problems
+
+    @pytest.mark.parametrize("values", [{"keep": 1, "size_bytes": 10_000}, {"keep": 10_000, "size_bytes": 100_000_000}])
+    def test_settings_may_be_at_their_bounds(self, values: dict[str, int]) -> None:
+        assert attrs.asdict(Crashes(**values)) == {"enabled": True, **values}
 
     def test_what_is_no_setting_at_all_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="crashes=False must be a Crashes, such as"):

@@ -66,3 +66,13 @@ def test_a_letter_is_a_letter_or_what_was_wished_whenever_it_is_broken_off(
         if not broken_off:
             assert where_each_is(folder) == [then, then]
         step += 7
+
+
+def test_a_letter_that_comes_while_others_are_chosen_stays(tmp_path: Path) -> None:
+    folder, looks = folder_with_letters(tmp_path / "state"), itertools.count()
+    channel = Channel("a.in", 0, codec=codec_of(int))
+    with opened_apart(folder, {"a.in": channel}, (), SystemClock(), "NORMAL", lambda event: None) as letters:
+        read = letters._read
+        letters._read = lambda prefix: list(read(prefix))[: 2 if next(looks) else 1]
+        assert [letter.message_id for letter in letters.retry((), of="a.in")] == ["id-1"]
+    assert where_each_is(folder) == [["inbox"], ["dead"]]
