@@ -133,7 +133,7 @@ class TestBounds:
         assert list(raised.value.problems) == problems
 
     @pytest.mark.parametrize("values", [{"keep": 1, "size_bytes": 10_000}, {"keep": 10_000, "size_bytes": 100_000_000}])
-    def test_settings_may_be_at_their_bounds(self, values: dict[str, int]) -> None:
+    def test_settings_may_be_at_their_bounds(self, values: dict[str, Any]) -> None:
         assert attrs.asdict(Crashes(**values)) == {"enabled": True, **values}
 
     def test_what_is_no_setting_at_all_is_refused(self, tmp_path: Path) -> None:
