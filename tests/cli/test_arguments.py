@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from minions.cli import main, status
+from minions.cli import change, main, status
 from minions.cli.shown import rich_table
+from minions.operate.client import HungUp
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -84,6 +87,30 @@ def test_what_is_wrong_with_a_program_is_told_as_json_too(
     found = json.loads(out)
     assert (code, found["ok"]) == (1, False)
     assert problem in found["problems"][0]
+
+
+class Gone(contextlib.nullcontext[Any]):
+    """In the place of a connection to a system that ends while it is asked."""
+
+    @classmethod
+    def connect(cls, folder: Path) -> Gone:
+        return cls()
+
+    def __enter__(self) -> Gone:
+        return self
+
+    def ask(self, *_: Any, **__: Any) -> Any:
+        raise HungUp("the system has ended")
+
+
+@pytest.mark.parametrize(("words", "code"), [("stop", 0), ("stop a", 1), ("restart", 1), ("pause a", 1)])
+def test_a_system_that_ends_while_it_is_asked_has_stopped_and_done_nothing_else(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, code: int
+) -> None:
+    monkeypatch.setattr(change, "Client", Gone)
+    found, out, err = run(capsys, *words.split(), "--folder", str(tmp_path))
+    assert found == code
+    assert (out, err) == (("the system has stopped\n", "") if code == 0 else ("", "minions: the system has ended\n"))
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 300])

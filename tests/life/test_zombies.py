@@ -383,3 +383,30 @@ def test_one_more_than_there_may_be_stops_the_system_and_says_so(system: System,
     assert [gone.zombies for gone in run.all(events.ComponentAbandoned)] == [1, 2]
     for gate in held:
         gate.open()
+
+
+# ---------------------------------------------------------------------- what they raise
+def test_what_a_thread_raises_that_was_abandoned_is_nobodys_failure(system: System, start: Start) -> None:
+    gate, lives = Gate(), iter([1, 2])
+
+    class Failing(Component):
+        begun = State(int)
+
+        def run(self) -> None:
+            self.begun += 1
+            if next(lives) == 1:
+                gate.pass_through()
+                raise ValueError("too late")
+            while self.running:
+                self.sleep(1_000.0)
+
+    failing = system.add(Failing())
+    clock = FakeClock()
+    run = start(system, clock=clock, stop_timeout_s=STOP_TIMEOUT_S, forever=True)
+    race(run, clock, system, failing, gate, "after")
+    join_zombies(run)
+    assert run.all(events.ComponentAbandoned)
+    assert run.all(events.ComponentFailed) == []
+    assert system.status()[0].restarts == 1
+    run.runtime.end()
+    assert system.crashes() == []

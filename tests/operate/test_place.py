@@ -472,3 +472,13 @@ def test_the_address_of_another_socket_is_left_where_it_is(folder: Path) -> None
     place.listener.close()
     assert addressed(folder) == elsewhere
     assert not place.path.exists()
+
+
+def test_a_folder_beside_it_that_is_none_of_these_is_left_where_it_is(folder: Path, runtime_folder: Path) -> None:
+    others = runtime_folder / "minions" / "s-somebody-elses"
+    others.mkdir(parents=True, mode=0o700)
+    place = Place.claim(folder, in_folder=True)
+    assert others.is_dir()
+    place.withdraw()
+    place.listener.close()
+    assert others.is_dir()
