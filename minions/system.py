@@ -25,7 +25,7 @@ from minions.life import commands
 from minions.life.calling import Proxy, refuse_bad_seconds
 from minions.life.crash import Crash, crash_named, crashes_in
 from minions.life.dead_letters import DeadLetters, opened_apart
-from minions.life.foreground import Foreground, end_although_somebody_hangs, leave_now, say_in_time
+from minions.life.foreground import Foreground, end_although_somebody_hangs, last_word, leave_now
 from minions.life.history import MOST_ROWS, History
 from minions.life.kept import Kept
 from minions.life.options import Options
@@ -292,7 +292,7 @@ class System:
             finally:
                 self._close_control()
         if isinstance(runtime.refusal, StoreError):
-            raise SystemExit(f"{self.name}: {runtime.refusal}") from runtime.refusal
+            raise SystemExit(last_word(f"{self.name}: {runtime.refusal}")) from runtime.refusal
         if runtime.refusal is not None:
             raise runtime.refusal
         stopped = runtime.stopped
@@ -302,10 +302,8 @@ class System:
             leave_now(EXIT_SURVIVORS, report)
         if not runtime.has_told_all:
             end_although_somebody_hangs(int(bool(stopped.problems)))
-        if (
-            stopped.problems
-        ):  # Python prints the text, and ends with exit code 1; where it would hang in that, it has a second
-            raise SystemExit(report if runtime.has_told_all else say_in_time(report))
+        if stopped.problems:
+            raise SystemExit(last_word(report))
         return stopped.reason
 
     @contextmanager

@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         if not isinstance(error.__cause__, MinionsError):
             raise
-        print(f"minions: {error.__cause__}", file=sys.stderr)
+        if isinstance(error.code, str):  # otherwise it was said already
+            print(f"minions: {error.__cause__}", file=sys.stderr)
         return EXIT_FAILED
     except MinionsError as error:
         print(f"minions: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import faulthandler
 import os
+import select
 import signal
 import socket
 import sys
@@ -18,9 +19,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-__all__ = ["Foreground", "end_although_somebody_hangs", "leave_now", "say_in_time"]
+__all__ = ["Foreground", "end_although_somebody_hangs", "last_word", "leave_now"]
 
 ENDED = 0
 """The word for: the system has ended. All others are numbers of signals."""
@@ -28,6 +29,7 @@ ENDED = 0
 _OURS = (signal.SIGINT, signal.SIGTERM)
 _STACKS = signal.SIGUSR1
 
+_LAST_WORD_S = 1.0
 _SAME_KEY_PRESS_S = 0.2  # a second signal within this time is the same wish, sent again by a wrapper
 
 
@@ -163,13 +165,30 @@ def end_although_somebody_hangs(exit_code: int = 0) -> None:
     atexit.register(lambda: leave_now(max(exit_code, int(hasattr(sys, "last_value"))), ""))
 
 
-def say_in_time(report: str, timeout_s: float = 1.0) -> int:
-    """Writes a line to standard error, in a thread of its own, which is left behind where that hangs; returns the exit code 1."""
+def last_word(report: str) -> str | int:
+    """What `SystemExit` is given so that a line is written to standard error and the exit code is 1.
+
+    That is the line, which Python prints. Where standard error takes nothing more just now, as a full pipe that nobody reads,
+    Python would hang in that: then a thread of its own writes it, which is left behind, and this is the exit code.
+    """
+    if _takes_more(sys.stderr):
+        return report
+    end_although_somebody_hangs(1)
     helper = threading.Thread(target=_flush, args=(report,), daemon=True)
     with suppress(RuntimeError):  # the machine gives no further thread: the exit code has to do
         helper.start()
-        helper.join(timeout_s)
+        helper.join(_LAST_WORD_S)
     return 1
+
+
+def _takes_more(stream: TextIO | None) -> bool:
+    """Whether something can be written to a stream without waiting for long, as far as that can be told."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno() if stream is not None else -1, select.POLLOUT)
+        return bool(poll.poll(1_000 * _LAST_WORD_S))
+    except (OSError, ValueError):  # it is no file, or there is none
+        return True
 
 
 def leave_now(exit_code: int, report: str, flush_timeout_s: float = 1.0) -> NoReturn:

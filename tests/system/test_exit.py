@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from minions.flow import rows
+from minions.flow.folder_lock import FolderLock
 from minions.flow.store import read_rows
 from tests.system.conftest import Child, Launch
 
@@ -373,6 +374,39 @@ system.add(Failing(), restart=Restart(failures=0))
     if caught:
         child.wait_for("goes on")
     assert end_in_time(child, 2.0).returncode == 1
+
+
+def test_a_full_standard_error_does_not_keep_a_process_from_its_end_that_was_not_started(
+    launch: Launch, tmp_path: Path
+) -> None:
+    (tmp_path / ".minions").mkdir()
+    lock = FolderLock.acquire(tmp_path / ".minions")
+    try:
+        child = launch(
+            """
+class Keeping(Component):
+    kept = State(int)
+
+    def run(self) -> None: ...
+
+reading, writing = os.pipe()
+for size in (4096, 1):
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(size))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+os.write(1, b"starts\\n")
+os.dup2(writing, 2)
+system.add(Keeping())
+system.run()
+"""
+        )
+        child.wait_for("starts")
+        assert end_in_time(child, 2.0).returncode == 1
+    finally:
+        lock.release()
 
 
 # Stalled --------------------------------------------------------------------------------------------------------------
