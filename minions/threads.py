@@ -1,4 +1,4 @@
-"""The seam between the runtime and its threads: who starts them, tells them apart, and what they wait on. No lock.
+"""The seam between the runtime and its threads: who starts them, tells them apart, and what they wait on.
 
 In production these are the threads of the operating system (`minions.flow.os_threads`). A simulation puts others in their
 place, all of which run on one thread, and decides itself who goes on.
@@ -7,6 +7,7 @@ place, all of which run on one thread, and decides itself who goes on.
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -16,6 +17,11 @@ from minions.clock import Parkable
 __all__ = ["Signal", "Thread", "Threads", "reading_frames"]
 
 
+_reading = threading.Lock()  # guards the two below; a leaf
+_readers = 0
+_collects = True  # whether garbage was collected before the first of those readers
+
+
 @contextmanager
 def reading_frames() -> Iterator[None]:
     """For a look at the frames of threads that run: while it lasts no garbage is collected, so it has to be brief.
@@ -23,13 +29,19 @@ def reading_frames() -> Iterator[None]:
     CPython 3.11 may collect garbage where it makes the object of a frame, as `f_back` does too. What is freed may let other
     threads run; when it goes on the frame may be gone, and the process dies of a segmentation fault.
     """
-    collects = gc.isenabled()
-    gc.disable()
+    global _readers, _collects  # noqa: PLW0603 - the collector is one for the process, and so is who has stopped it
+    with _reading:
+        if not _readers:
+            _collects = gc.isenabled()
+            gc.disable()
+        _readers += 1
     try:
         yield
     finally:
-        if collects:
-            gc.enable()
+        with _reading:
+            _readers -= 1
+            if not _readers and _collects:
+                gc.enable()
 
 
 class Thread(Protocol):

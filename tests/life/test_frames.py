@@ -38,6 +38,16 @@ def test_nothing_is_collected_while_a_stack_is_read_and_as_before_after_it(monke
         gc.enable()
 
 
+def test_no_garbage_is_collected_until_the_last_of_several_readers_is_done() -> None:
+    first, second = reading_frames(), reading_frames()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled(), "the other one still reads"
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
+
+
 def test_no_frame_of_another_thread_is_asked_for_without_that() -> None:
     asked = 0
     for path in HOME.rglob("*.py"):
