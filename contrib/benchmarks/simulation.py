@@ -13,7 +13,7 @@ from bench.figure import Figure, as_dicts, spreads
 from bench.samples import Sample, in_turns
 from bench.table import short, table
 
-_ROUNDS, _RUNS, _QUICK_RUNS = 5, 3_000, 100
+_ROUNDS, _RUNS, _QUICK_RUNS = 5, 10_000, 100
 _CORES = len(os.sched_getaffinity(0))
 _EXAMPLES = """  python simulation.py                     a few minutes
   python simulation.py --quick             does everything work? a few seconds
