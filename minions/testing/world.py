@@ -159,7 +159,8 @@ class World:
         Returns:
             Whether it will: otherwise no thread has the turn, or the one that has it had finds no end.
         """
-        if self.current is None or self._interrupted:
+        is_driver = self.current is None and self._running() is self._hub  # else a thread gives its turn to the next one
+        if is_driver or self._interrupted:
             return False
         self._interrupted = self._halted = True
         return True

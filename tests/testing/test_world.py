@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -298,6 +299,36 @@ def test_what_comes_out_of_a_thread_comes_out_of_run() -> None:
 
 
 # Wrong use ------------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_the_next_turn_is_given_comes_to_the_driver_and_to_no_thread() -> None:
+    told: list[str] = []
+
+    def pick(ready: Sequence[SimulatedThread]) -> int:
+        if told == ["begun"]:
+            told.append("interrupted")
+            signal.raise_signal(signal.SIGINT)
+        return 0
+
+    world = World(pick)
+
+    def take_turns() -> None:
+        told.append("begun")
+        try:
+            world.pause()
+        except BaseException as error:
+            told.append(type(error).__name__)
+            raise
+        told.append("went on")
+
+    begin(world, take_turns, "a")
+    begin(world, world.pause, "b")
+    begin(world, world.pause, "c")
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    assert told == ["begun", "interrupted"]
+    assert not world.run()
+    assert told == ["begun", "interrupted", "went on"]
 
 
 def test_without_greenlet_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
