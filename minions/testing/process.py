@@ -194,9 +194,11 @@ class Process:
     def close(self) -> None:
         """Lets go of everything; the world ends."""
         self.runtime.die()
-        self._world.end()
-        if self._system._runtime is self.runtime:
-            self._system._runtime = None
+        try:
+            self._world.end()
+        finally:  # also after Ctrl-C
+            if self._system._runtime is self.runtime:
+                self._system._runtime = None
 
     def _ended(self) -> None:
         self.over = True

@@ -159,8 +159,8 @@ class World:
         Returns:
             Whether it will: otherwise no thread has the turn, or the one that has it had finds no end.
         """
-        is_driver = self.current is None and self._running() is self._hub  # else a thread gives its turn to the next one
-        if is_driver or self._interrupted:
+        # Where nobody has the turn and the driver does not run, a thread gives its own to the next one.
+        if self._interrupted or (self.current is None and self._running() is self._hub):
             return False
         self._interrupted = self._halted = True
         return True
@@ -185,16 +185,31 @@ class World:
         """Drops every thread. In each that has begun, `Dropped` is raised where it waits; what it does then has no effect here.
 
         A thread that goes on all the same is left where it is, for good.
+
+        Raises:
+            KeyboardInterrupt: there was a Ctrl-C; raised when all are dropped, because what comes out of the dead is not heard.
         """
         self.over = True
         self._halted = True
         self._ready.clear()
         self._timers.clear()
-        for thread in list(self._alive):
-            self.current = thread
-            thread.drop()
-        self.current = None
+        with hearing_interrupts():
+            before, hears = _ears.world, threading.get_ident() == _ears.os_ident
+            if hears:
+                _ears.world = self
+            try:
+                for thread in list(self._alive):
+                    self.current = thread
+                    thread.drop()
+            finally:
+                self.current = None
+                if hears:
+                    _ears.world = before
         self._alive.clear()
+        if self._interrupted:
+            self._interrupted = False
+            if before is None or not before.interrupt():  # in one of whose threads garbage was collected
+                raise KeyboardInterrupt
 
     def waiting(self) -> tuple[str, ...]:
         """Who is there and until when each waits, for people."""

@@ -331,6 +331,47 @@ def test_ctrl_c_while_the_next_turn_is_given_comes_to_the_driver_and_to_no_threa
     assert told == ["begun", "interrupted", "went on"]
 
 
+def test_ctrl_c_while_threads_are_dropped_is_raised_when_all_of_them_are() -> None:
+    told: list[str] = []
+    world = World()
+
+    def wait(name: str) -> Callable[[], None]:
+        def waits() -> None:
+            try:
+                world.sleep(1.0)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                told.append(name)
+
+        return waits
+
+    begin(world, wait("a"), "a")
+    world.settle()
+    with pytest.raises(KeyboardInterrupt):
+        world.end()
+    assert told == ["a"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    outer, inner = World(), World()
+
+    def wait_inside() -> None:
+        try:
+            inner.sleep(1.0)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    def end_inner() -> None:
+        inner.end()
+        told.append("not interrupted")
+
+    begin(inner, wait_inside)
+    inner.settle()
+    begin(outer, end_inner)
+    with pytest.raises(KeyboardInterrupt):  # from the world that runs
+        outer.run()
+    assert told == ["a", "not interrupted"]
+
+
 def test_without_greenlet_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "greenlet", None)
     with pytest.raises(UsageError, match=r"pip install 'minions-runtime\[testing\]'"):
@@ -460,6 +501,28 @@ def test_after_a_crash_the_next_process_goes_on_with_what_is_on_disk() -> None:
     world.advance(60 * 2)
     assert (numbers.sent, total.total) == (5, 10)
     process.crash()
+
+
+class Interrupted(Component):
+    def run(self) -> None:
+        try:
+            self.sleep(10.0)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_while_a_process_dies_leaves_nothing_of_it_behind() -> None:
+    system, world = System("interrupted"), World()
+    system.add(Interrupted())
+    process = Process(system, world, MemoryDisk())
+    process.start()
+    world.settle()
+    assert [each.name for each in system.status()] == ["interrupted"]
+    with pytest.raises(KeyboardInterrupt):
+        process.crash()
+    assert world.waiting() == ()
+    with pytest.raises(UsageError):
+        system.status()
 
 
 def test_no_lock_is_held_where_a_thread_gives_its_turn_away() -> None:
