@@ -37,6 +37,7 @@ from minions.life.crash_values import CannotRecord, KeptValue, error_of, keep_va
 from minions.life.life import Life
 from minions.life.plan import NodePlan, Plan
 from minions.life.traces import describe, frames_of, trace_of
+from minions.model.checks import is_number, shown
 from minions.model.partition import home_of
 
 __all__ = ["Replay", "replay"]
@@ -176,8 +177,8 @@ def _refuse_strange_answers(answers: Mapping[str, Any], node: NodePlan) -> None:
         if name in _EXAMPLES:
             if not callable(answer) and _seconds_of(answer, name) is None:
                 raise UsageError(
-                    f"{node.node.name}: answers={{{name!r}: {answer!r}}}: self.{name}() cannot read that: say what it reads, "
-                    f"such as {_EXAMPLES[name]}, or a function that returns it"
+                    f"{node.node.name}: answers={{{name!r}: {shown(answer)}}}: self.{name}() cannot read that: say what it "
+                    f"reads, such as {_EXAMPLES[name]}, or a function that returns it"
                 )
             continue
         component, _, method = name.partition(".")
@@ -195,8 +196,7 @@ def _seconds_of(answer: Any, clock: str) -> float | None:
     """What is read of the clock, in seconds; None where it is nothing that could be."""
     if clock == "now":
         return answer.timestamp() if isinstance(answer, datetime) and answer.utcoffset() is not None else None
-    is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool) and math.isfinite(answer)
-    return float(answer) if is_number else None
+    return float(answer) if is_number(answer) and math.isfinite(answer) else None
 
 
 def _refuse_strange_method(crash: Crash, node: NodePlan) -> None:
@@ -466,7 +466,8 @@ class _Reads:
         seconds = _seconds_of(answer, clock)
         if seconds is None:
             raise CannotRecord(
-                f"self.{clock}() cannot read {answer!r}, as answers={{{clock!r}: ...}} says: say {_EXAMPLES[clock]}, for example"
+                f"self.{clock}() cannot read {shown(answer)}, as answers={{{clock!r}: ...}} says: say {_EXAMPLES[clock]}, "
+                "for example"
             )
         return seconds
 

@@ -29,6 +29,7 @@ from minions import (
 from minions.clock import SystemClock
 from minions.life.crash import KeptReads, crash_in, crashes_in
 from minions.life.trails import MOST_READS
+from minions.model.checks import shown
 from minions.testing import FakeClock
 from tests.life.conftest import Gate, Number, Start
 from tests.life.crashing import NEVER, ONCE, Bug, Numbers, run_to_the_end, the_crash
@@ -704,8 +705,9 @@ class TestAReplayThatReadsMore:
             {"monotonic": "3"},
             {"monotonic": True},
             {"monotonic": float("nan")},
+            {"monotonic": 10**400},
         ],
-        ids=str,
+        ids=shown,
     )
     def test_is_told_what_cannot_be(
         self, system: System, start: Start, clock: FakeClock, answers: dict[str, Any]
@@ -718,7 +720,7 @@ class TestAReplayThatReadsMore:
 
         more.append(getattr(Component, name))
         stopped = system.replay(crash, answers={name: lambda: answer}).stopped
-        assert stopped.startswith(f"self.{name}() cannot read {answer!r}, as answers=")
+        assert stopped.startswith(f"self.{name}() cannot read {shown(answer)}, as answers=")
 
     def test_is_given_those_of_each_kind_in_their_order_whichever_it_reads_first(
         self, system: System, start: Start, clock: FakeClock, readings: Readings
