@@ -45,6 +45,7 @@ class BoundedWorld(World):
             self.endless_in = f"{life.name}.{life.where}"
             while True:  # until the driver drops it
                 self.halt()
+                self.pause()  # raises Dropped once more where user code has caught that
 
     def run(self, until: Callable[[], bool] | None = None, *, until_s: float = math.inf) -> bool:
         """See `World.run`. Raises `Endless` where too much happens at one moment."""

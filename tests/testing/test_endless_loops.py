@@ -212,3 +212,19 @@ def test_the_steps_are_those_of_the_whole_run_however_often_the_process_dies() -
         result = simulate(system, seed, steps=300, faults=crashes)
         assert not result.finished
         assert 300 <= result.turns < 400
+
+
+class Stubborn(Component):
+    """Whatever happens, it looks at the clock once more."""
+
+    def run(self) -> None:
+        while self.running:
+            try:
+                self.monotonic()
+            except:  # noqa: E722 - as people write it
+                self.log.warning("the clock has failed")
+
+
+def test_an_endless_loop_that_catches_everything_is_refused_too() -> None:
+    with pytest.raises(UsageError, match=r"stubborn\.run went round 2,001 times"), harness(Stubborn(), steps=2_001):
+        pass
