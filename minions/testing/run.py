@@ -96,7 +96,7 @@ class Scenario:
 
 @contextmanager
 def one_after_the_other() -> Iterator[None]:
-    """A block of runs: the global `random`, which each of them seeds, is left as it was, and Ctrl-C comes between two turns."""
+    """A block of runs: the global `random`, which is seeded for each, is left as it was, and Ctrl-C comes between two turns."""
     before = random.getstate()
     try:
         with hearing_interrupts():
@@ -165,7 +165,7 @@ class Run(Probe):
         self._most_crashes = deaths - 1 if faults.spare else faults.most
 
     def go(self) -> Result | Failure:
-        """Runs it to its end. Blocks; the global `random` is seeded.
+        """Runs it to its end. Blocks.
 
         Returns:
             What has become of it.
@@ -173,7 +173,6 @@ class Run(Probe):
         Raises:
             MinionsError: the simulation is not used as it can be.
         """
-        random.seed(self._seed)
         now_s = 1_000.0
         while True:
             ended = self._one_process(now_s)

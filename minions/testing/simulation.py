@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -95,7 +96,7 @@ def simulate(
     given = None if choices is None else understood(choices)
     choices_made = Choices(seed, given)
     with one_after_the_other():
-        outcome = Run(make(), seed, choices_made).go()
+        outcome = Run(_made(make, seed), seed, choices_made).go()
         strange = "; ".join(choices_made.left_over())
         if isinstance(outcome, Failure):
             failed = _shown(make, seed, outcome, choices_made.taken, shrink_s, _named(system))
@@ -215,6 +216,12 @@ def _takes_one(function: Any) -> bool:
     return True
 
 
+def _made(make: Callable[[], Scenario], seed: int) -> Scenario:
+    """What is simulated; the global `random` begins anew for it and for its run."""
+    random.seed(seed)
+    return make()
+
+
 def _outcome(
     scenario: Scenario, seed: int, given: Taken | None = None, story: Story | None = None
 ) -> tuple[Result | Failure, Taken]:
@@ -224,7 +231,7 @@ def _outcome(
 
 def run_once(make: Callable[[], Scenario], seed: int) -> Result | Failure:
     """One run, in a block of `one_after_the_other`; what has become of it."""
-    return _outcome(make(), seed)[0]
+    return _outcome(_made(make, seed), seed)[0]
 
 
 def _shown(
@@ -233,12 +240,12 @@ def _shown(
     """The failure with its story, in as few choices as were found."""
 
     def fails(candidate: Taken) -> Taken | None:
-        outcome, made = _outcome(make(), seed, candidate)
+        outcome, made = _outcome(_made(make, seed), seed, candidate)
         return made if isinstance(outcome, Failure) and outcome.kind == failure.kind else None
 
     least = shrunk(taken, fails, shrink_s)
     story = Story()
-    told, _ = _outcome(make(), seed, least, story)
+    told, _ = _outcome(_made(make, seed), seed, least, story)
     if not isinstance(told, Failure):
         story.say(
             "told once more, the same choices did not lead there: something in the system is not under the simulation's control, "

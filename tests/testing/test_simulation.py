@@ -224,7 +224,10 @@ def test_the_module_random_is_seeded_in_a_run_and_left_as_it_was() -> None:
         def throw(self, number: Number) -> None:
             drawn.append(random.random())
 
+    made: list[float] = []
+
     def make() -> System:
+        made.append(random.random())
         system = System("dice")
         numbers, dice = system.add(Numbers()), system.add(Dice())
         system.connect(numbers.out, dice.numbers)
@@ -237,6 +240,7 @@ def test_the_module_random_is_seeded_in_a_run_and_left_as_it_was() -> None:
         simulate(make, seed, sources=SCRIPT, faults=Faults.none())
     assert random.random() == expected
     assert drawn[:4] == drawn[4:8] != drawn[8:]
+    assert made[0] == made[1] != made[2], "what makes the system draws from the seed, too"
 
 
 def test_real_time_does_not_pass_where_a_component_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
