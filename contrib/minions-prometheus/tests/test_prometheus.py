@@ -13,7 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -250,16 +250,23 @@ def test_nothing_is_left_when_the_system_has_stopped_whoever_is_connected(tmp_pa
         again.bind((host, port))
 
 
-def test_a_silent_client_does_not_keep_others_out_and_there_are_eight_at_most(tmp_path: Path) -> None:
-    with served(tmp_path) as (_, plugin):
-        port = int(plugin.url.rpartition(":")[2].partition("/")[0])
-        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
+def silent_clients(plugin: Prometheus, count: int, stack: ExitStack) -> list[socket.socket]:
+    """Connections that ask for nothing, until the stack is left."""
+    port = int(plugin.url.rpartition(":")[2].partition("/")[0])
+    return [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(count)]
+
+
+def test_silent_clients_do_not_keep_others_out(tmp_path: Path) -> None:
+    with served(tmp_path) as (_, plugin), ExitStack() as stack:
+        silent_clients(plugin, 7, stack)
         assert "minions_info" in scraped(plugin.url)[0]
-        silent += [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
-        silent[-1].settimeout(5.0)  # sooner than the server loses patience
-        assert silent[-1].recv(1) == b"", "the ninth is turned away"
-        for client in silent:
-            client.close()
+
+
+def test_there_are_eight_clients_at_most(tmp_path: Path) -> None:
+    with served(tmp_path) as (_, plugin), ExitStack() as stack:
+        ninth = silent_clients(plugin, 9, stack)[-1]
+        ninth.settimeout(5.0)  # sooner than the server loses patience
+        assert ninth.recv(1) == b"", "it is turned away"
 
 
 def test_a_system_that_starts_again_is_served_again(tmp_path: Path) -> None:
