@@ -307,7 +307,7 @@ def _component_of(who: str, call: Call, topology: Topology, plan: Plan) -> str:
             raise UsageError(f"{where}: {node.name}.{call.method} does not take that: {error}") from error
     try:
         copy.deepcopy((call.arguments, dict(call.keywords)))
-    except Exception as error:
+    except Exception as error:  # whatever the values' own ways of being copied raise; it is told with the reason
         raise UsageError(
             f"{where}: the arguments cannot be copied, which they are for each call, so that one run leaves nothing for the "
             f"next: {type(error).__name__}: {error}"

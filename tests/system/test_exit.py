@@ -313,16 +313,7 @@ system.run()
     assert end_in_time(child, 0.5).returncode == 70
 
 
-def test_a_full_standard_error_does_not_keep_a_process_from_its_end_that_was_stopped_in_order(launch: Launch) -> None:
-    """Whoever logs hangs there, and Python would wait for it."""
-    child = launch(
-        """
-class Waiting(Component):
-    def run(self):
-        os.write(OUTSIDE, b"up\\n")
-        while self.running:
-            self.sleep(60)
-
+FULL_STANDARD_ERROR = """
 reading, writing = os.pipe()
 for size in (4096, 1):
     os.set_blocking(writing, False)
@@ -333,6 +324,23 @@ for size in (4096, 1):
         os.set_blocking(writing, True)
 OUTSIDE = os.dup(1)
 os.dup2(writing, 2)
+"""
+"""Standard error is a pipe that is full to its last byte; `OUTSIDE` is where the program says what it does."""
+
+
+def test_a_full_standard_error_does_not_keep_a_process_from_its_end_that_was_stopped_in_order(launch: Launch) -> None:
+    """Whoever logs hangs there, and Python would wait for it."""
+    child = launch(
+        """
+class Waiting(Component):
+    def run(self):
+        os.write(OUTSIDE, b"up\\n")
+        while self.running:
+            self.sleep(60)
+
+"""
+        + FULL_STANDARD_ERROR
+        + """
 system.add(Waiting())
 os.write(OUTSIDE, system.run().encode() + b"\\n")
 """
@@ -356,16 +364,9 @@ class Failing(Component):
         os.write(OUTSIDE, b"fails\\n")
         raise ValueError("bad")
 
-reading, writing = os.pipe()
-for size in (4096, 1):
-    os.set_blocking(writing, False)
-    try:
-        while True:
-            os.write(writing, bytes(size))
-    except BlockingIOError:
-        os.set_blocking(writing, True)
-OUTSIDE = os.dup(1)
-os.dup2(writing, 2)
+"""
+        + FULL_STANDARD_ERROR
+        + """
 system.add(Failing(), restart=Restart(failures=0))
 """
         + (f"try:\n    {run}\nexcept SystemExit:\n    os.write(OUTSIDE, b'goes on\\n')\n" if caught else f"{run}\n")
@@ -389,16 +390,10 @@ class Keeping(Component):
 
     def run(self) -> None: ...
 
-reading, writing = os.pipe()
-for size in (4096, 1):
-    os.set_blocking(writing, False)
-    try:
-        while True:
-            os.write(writing, bytes(size))
-    except BlockingIOError:
-        os.set_blocking(writing, True)
-os.write(1, b"starts\\n")
-os.dup2(writing, 2)
+"""
+            + FULL_STANDARD_ERROR
+            + """
+os.write(OUTSIDE, b"starts\\n")
 system.add(Keeping())
 system.run()
 """
