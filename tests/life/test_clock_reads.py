@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -325,11 +325,22 @@ class Sink(Component):
     def take(self, number: Number) -> None: ...
 
 
+class Around(NamedTuple):
+    """What stands around a unit that fails, and `again`, which replays it, with its bug and without."""
+
+    system: System
+    start: Start
+    clock: FakeClock
+    bug: Bug
+    readings: Readings
+    again: Callable[[str], Crash]
+
+
 class TestEachKindOfUnit:
     """A unit that depends on the time fails again in the same way, and no more once it is mended."""
 
     @pytest.fixture
-    def again(self, system: System, bug: Bug) -> Callable[[str], Crash]:
+    def around(self, system: System, start: Start, clock: FakeClock, bug: Bug, readings: Readings) -> Around:
         def replayed(kind: str) -> Crash:
             crash = the_crash(system)
             replay = system.replay(crash)
@@ -340,17 +351,11 @@ class TestEachKindOfUnit:
             assert (mended.failed, mended.stopped) == (False, "")
             return crash
 
-        return replayed
+        return Around(system, start, clock, bug, readings, replayed)
 
-    def test_a_handler(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_a_handler(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Taker(Component):
             numbers = Inbox(Number, retry=ONCE)
 
@@ -368,15 +373,9 @@ class TestEachKindOfUnit:
         assert len(crash.reads_at_start.first) == len(crash.reads.first) == 4
         assert crash.reads_at_start != crash.reads
 
-    def test_on_start(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_on_start(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Starting(Component):
             kept = State(int)
 
@@ -387,15 +386,9 @@ class TestEachKindOfUnit:
         start(system, clock=clock).ended()
         assert again("on_start").reads_at_start == KeptReads()
 
-    def test_on_stop_of_a_run(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_on_stop_of_a_run(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Stopping(Component):
             kept = State(int)
 
@@ -411,15 +404,9 @@ class TestEachKindOfUnit:
         run.stop()
         assert len(again("on_stop").reads.first) == 4
 
-    def test_a_tick(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_a_tick(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Clockwork(Component):
             kept = State(int)
 
@@ -437,15 +424,9 @@ class TestEachKindOfUnit:
         run.ended()
         assert len(again("tick").reads.first) == 5
 
-    def test_a_call(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_a_call(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Ledger(Component):
             kept = State(int)
 
@@ -463,15 +444,9 @@ class TestEachKindOfUnit:
         run.stop()
         assert len(again("call").reads.first) == 4
 
-    def test_what_follows_a_commit(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_what_follows_a_commit(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Mailer(Component):
             numbers = Inbox(Number, retry=ONCE)
 
@@ -506,15 +481,9 @@ class TestEachKindOfUnit:
         found = [(system.replay(crash).same, len(crash.reads.first)) for crash in system.crashes()]
         assert found == [(True, 4), (True, 4)]
 
-    def test_a_unit_of_a_run(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_a_unit_of_a_run(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Source(Component):
             out = Outbox(Number)
             sent = State(int)
@@ -534,15 +503,9 @@ class TestEachKindOfUnit:
         start(system, clock=clock).ended()
         assert len(again("run").reads.first) == 8  # those before the unit, which a replay makes too
 
-    def test_a_unit_of_a_run_that_is_tried_twice(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_a_unit_of_a_run_that_is_tried_twice(self, around: Around) -> None:
+        system, start, clock, bug, readings, _ = around
+
         class Source(Component):
             out = Outbox(Number)
             sent = State(int)
@@ -565,15 +528,9 @@ class TestEachKindOfUnit:
         assert (replay.same, replay.error) == (True, the_crash(system).error)
         assert replay.error.endswith("2023-11-14 22:13:28+00:00")
 
-    def test_a_unit_of_a_run_after_one_in_which_nothing_happened(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_a_unit_of_a_run_after_one_in_which_nothing_happened(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Source(Component):
             out = Outbox(Number)
             sent = State(int)
@@ -591,15 +548,9 @@ class TestEachKindOfUnit:
         start(system, clock=clock).ended()
         assert values(again("run").reads)[0] == ("now", 1_700_000_013.0)
 
-    def test_what_a_receive_has_opened(
-        self,
-        system: System,
-        start: Start,
-        clock: FakeClock,
-        bug: Bug,
-        readings: Readings,
-        again: Callable[[str], Crash],
-    ) -> None:
+    def test_what_a_receive_has_opened(self, around: Around) -> None:
+        system, start, clock, bug, readings, again = around
+
         class Sum(Component):
             numbers = Inbox(Number, retry=ONCE)
             total = State(int)
