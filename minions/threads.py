@@ -7,14 +7,15 @@ place, all of which run on one thread, and decides itself who goes on.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from minions.clock import Parkable
 
-__all__ = ["Signal", "Thread", "Threads", "reading_frames"]
+__all__ = ["Signal", "Thread", "Threads", "reading_frames", "report_unhandled"]
 
 
 _reading = threading.Lock()  # guards the two below; a leaf
@@ -30,18 +31,40 @@ def reading_frames() -> Iterator[None]:
     threads run; when it goes on the frame may be gone, and the process dies of a segmentation fault.
     """
     global _readers, _collects  # noqa: PLW0603 - the collector is one for the process, and so is who has stopped it
-    with _reading:
-        if not _readers:
-            _collects = gc.isenabled()
-            gc.disable()
-        _readers += 1
+    entered = False
     try:
+        with _reading:
+            if not _readers:
+                _collects = gc.isenabled()
+                gc.disable()
+            _readers += 1
+            entered = True
         yield
     finally:
-        with _reading:
-            _readers -= 1
-            if not _readers and _collects:
-                gc.enable()
+        if entered:
+            with _reading:
+                _readers -= 1
+                if not _readers and _collects:
+                    gc.enable()
+
+
+def _read_by_nobody() -> None:
+    """In a forked child: whoever read frames is not there."""
+    global _readers, _reading  # noqa: PLW0603 - as above
+    _reading = threading.Lock()
+    if _readers and _collects:
+        gc.enable()
+    _readers = 0
+
+
+os.register_at_fork(after_in_child=_read_by_nobody)
+
+
+def report_unhandled(error: BaseException) -> None:
+    """Reports an error that nobody handles as Python reports one that ends a thread; raises nothing, whatever that hook does."""
+    hook = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+    with suppress(Exception):  # standard error may be closed, and this may be the supervisor's thread
+        threading.excepthook(hook)
 
 
 class Thread(Protocol):

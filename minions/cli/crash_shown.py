@@ -18,7 +18,10 @@ _MOST_READS_SHOWN = 20
 
 
 def time_text(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, OSError, ValueError):  # a file that somebody has changed
+        return f"{at!r} s"
 
 
 def head_of(crash: Crash) -> dict[str, Any]:

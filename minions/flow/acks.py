@@ -2,7 +2,7 @@
 
 Replicas settle out of order. Intervals keep the record small however far one slow message lags behind the rest: there are
 never more of them than messages that wait or are in work. Where partitions share an inbox and one of them stands still, that
-can be half of what the inbox holds, so nothing here goes through all of them for one message.
+can be half of what the inbox holds, so nothing here searches all of them for one message.
 """
 
 from __future__ import annotations

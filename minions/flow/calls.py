@@ -7,17 +7,16 @@ that life, or given up by whoever waits for it, whichever comes first.
 from __future__ import annotations
 
 import enum
-import threading
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, Protocol
 
 from minions.clock import Parkable
 from minions.errors import CallFailed, CallTimeout
 from minions.fence import Fence, Mode
 from minions.flow.channel import Wakes
+from minions.threads import report_unhandled
 
 __all__ = ["Answer", "Call", "CallQueue", "Stage", "Taker"]
 
@@ -165,9 +164,7 @@ class Call:
             else:
                 future.set_result(self.result)
         except BaseException as raised:  # noqa: BLE001 - reported: what was called back is the caller's, not this thread's
-            hook = threading.ExceptHookArgs((type(raised), raised, raised.__traceback__, threading.current_thread()))
-            with suppress(Exception):  # standard error may be closed, and this may be the supervisor's thread
-                threading.excepthook(hook)
+            report_unhandled(raised)
 
 
 class CallQueue:

@@ -187,7 +187,12 @@ def _takes_more(stream: TextIO | None) -> bool:
         poll = select.poll()
         poll.register(stream.fileno() if stream is not None else -1, select.POLLOUT)
         return bool(poll.poll(1_000 * _LAST_WORD_S))
-    except (OSError, ValueError):  # it is no file, or there is none
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):  # it is no file, or there is none, or an object of the user's
         return True
 
 

@@ -137,7 +137,7 @@ class Life:
         self.cpu_s = 0.0
         self.interrupted = False
         self.blocked_in = Blocking(self.name)
-        self.units = 0  # made whole so far; what other threads of the component send is none of these
+        self.units = 0  # grows with each unit and each call; not with what other threads of the component send
         self._hook = "on_start"
         self._called = ""  # the method that is at work because it was called
         self._plan = plan

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -64,7 +63,7 @@ from minions.model.topology import Node, Topology
 from minions.observe.hooks import Hooks
 from minions.observe.observer import Observer
 from minions.observe.units import Units
-from minions.threads import Threads
+from minions.threads import Threads, report_unhandled
 
 __all__ = ["Options", "Runtime"]
 
@@ -612,9 +611,8 @@ class Runtime:
 
     @staticmethod
     def _report_defect(error: BaseException) -> None:
-        """Reports an error that no component is to blame for, as Python reports one that ends a thread."""
-        hook = threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-        threading.excepthook(hook)
+        """Reports an error that no component is to blame for."""
+        report_unhandled(error)
 
     # ------------------------------------------------------------------ called from other threads of ours
     def _is_quiet(self, components: list[str], idle: bool) -> bool:

@@ -41,7 +41,7 @@ class _Read(Protocol[V_co]):
 
 
 class Unsaved(Protocol):
-    """What whole units have done to rows and is not on disk yet: a journal."""
+    """What whole units have done to rows and is not on disk yet: the group commit of a journal."""
 
     def unsaved(self, prefix: str) -> dict[str, bytes | None]: ...
     def unsaved_row(self, prefix: str, key: str) -> tuple[bytes | None] | None: ...

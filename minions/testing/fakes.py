@@ -26,15 +26,16 @@ def misfit(fake: object, kind: type) -> str:
         own = getattr(fake, name, None)
         if not callable(own):
             return f"it has no method {name}(); give it one, or make it of a subclass of {type_name(kind)}"
-        if problem := _other_arguments(method, own):
+        is_static = isinstance(inspect.getattr_static(kind, name), staticmethod)
+        if problem := _other_arguments(method, own, bound=not is_static):
             return f"{name}{problem}"
     return ""
 
 
-def _other_arguments(method: Callable[..., Any], own: Callable[..., Any]) -> str:
+def _other_arguments(method: Callable[..., Any], own: Callable[..., Any], *, bound: bool) -> str:
     """How the arguments of a method differ from those of the one that it stands for; empty where it takes all of them."""
     try:
-        wanted = list(inspect.signature(method).parameters.values())[1:]
+        wanted = list(inspect.signature(method).parameters.values())[bound:]  # without `self`
         taken = inspect.signature(own)
         taken.bind(
             *(None for each in wanted if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)),

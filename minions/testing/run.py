@@ -488,7 +488,7 @@ class Run(Probe):
             self._say(f"{OPERATOR} {done} the dead letter {letter.message_id} of {letter.channel}")
             try:
                 does([letter])
-            except (StoreError, UsageError) as error:  # the disk fails, or the system stops
+            except MinionsError as error:  # the disk fails, the system stops, or the letter cannot be handled any more
                 self._say(f"{OPERATOR} was told: {error}")
         self._operator_is_busy = False
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from minions.cli.crash_shown import time_text
+
 MINIONS = (sys.executable, "-m", "minions.cli")
 
 APP = """
@@ -408,3 +410,8 @@ class TestShow:
     def test_there_is_none_of_that_name(self, project: Project) -> None:
         assert "there is no crash 'nix' in" in project.minions("crashes", "show", "nix", code=1)
         assert "CRASH" in project.minions("crashes", "show", code=2)
+
+
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), 1e300])
+def test_a_record_whose_moment_is_none_is_shown_all_the_same(at: float) -> None:
+    assert time_text(at) == f"{at!r} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import os
 import sys
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import minions
 from minions.life.traces import stack_of
-from minions.threads import reading_frames
+from minions.threads import reading_frames, report_unhandled
 
 HOME = Path(minions.__file__).parent
 
@@ -46,6 +47,31 @@ def test_no_garbage_is_collected_until_the_last_of_several_readers_is_done() -> 
     assert not gc.isenabled(), "the other one still reads"
     second.__exit__(None, None, None)
     assert gc.isenabled()
+
+
+def test_a_forked_child_collects_garbage_although_a_thread_read_frames_in_the_parent() -> None:
+    with reading_frames():
+        child = os.fork()
+        if not child:
+            collects = gc.isenabled()
+            with reading_frames():
+                stopped = not gc.isenabled()
+            os._exit(0 if collects and stopped and gc.isenabled() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_error_that_nobody_handles_is_reported_whatever_becomes_of_the_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[type[BaseException]] = []
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        told.append(arguments.exc_type)
+        raise OSError("standard error is closed")
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    report_unhandled(ValueError("bad"))
+    assert told == [ValueError]
 
 
 def test_no_frame_of_another_thread_is_asked_for_without_that() -> None:

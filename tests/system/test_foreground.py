@@ -139,3 +139,12 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_standard_error_that_is_an_object_of_the_program_gets_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tee:
+        def write(self, text: str) -> int:
+            return len(text)
+
+    monkeypatch.setattr("sys.stderr", Tee())
+    assert module.last_word("it failed") == "it failed"

@@ -9,6 +9,7 @@ import pytest
 
 from minions import Component, Inbox, Outbox, State, UsageError, Uses, wrap
 from minions.testing import harness
+from minions.testing.fakes import misfit
 from tests.testing.averaging import Archive, Average, Database, FakeDatabase, Reading
 
 
@@ -141,3 +142,21 @@ def test_a_method_of_an_object_may_have_a_name_that_is_the_runtimes_on_component
     h.send(h.component.rings, 1)
     assert h.component.hour == 12
     h.stop()
+
+
+def test_a_static_method_has_no_self_to_leave_out() -> None:
+    class Parser:
+        @staticmethod
+        def parse(text: str, strict: bool) -> str:
+            return text
+
+    class Fake:
+        def parse(self, text: str, strict: bool) -> str:
+            return text
+
+    class Short:
+        def parse(self, text: str) -> str:
+            return text
+
+    assert misfit(Fake(), Parser) == ""
+    assert "does not take what" in misfit(Short(), Parser)
