@@ -49,6 +49,7 @@ def test_no_garbage_is_collected_until_the_last_of_several_readers_is_done() -> 
     assert gc.isenabled()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # threads of other tests may be left
 def test_a_forked_child_collects_garbage_although_a_thread_read_frames_in_the_parent() -> None:
     with reading_frames():
         child = os.fork()
